@@ -1,0 +1,381 @@
+// Package client speaks to Cohere's embed-jobs API.
+//
+// It makes exactly one request for each call: when to ask, and when to ask
+// again, is up to the caller.
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxIDLength is the greatest length of a job ID in characters. Real ones have
+// a few dozen.
+const MaxIDLength = 512
+
+// Limits of what is read, and of what is said about it.
+const (
+	maxJobBytes     = 1 << 20
+	maxListBytes    = 64 << 20
+	maxMessageRunes = 200
+)
+
+// Client fetches embed jobs. It is safe for concurrent use.
+type Client struct {
+	jobs      *url.URL // of the list; a job is below it
+	http      *http.Client
+	header    http.Header
+	onWarning func(text string)
+}
+
+// Option changes what New returns.
+type Option func(*Client)
+
+// WithClientName sets the header X-Client-Name, the name of the project that
+// asks.
+func WithClientName(name string) Option {
+	return func(c *Client) { c.header.Set("X-Client-Name", name) }
+}
+
+// WithUserAgent sets the header User-Agent.
+func WithUserAgent(agent string) Option {
+	return func(c *Client) { c.header.Set("User-Agent", agent) }
+}
+
+// WithWarningHandler sets what is called with the X-API-Warning of every
+// answer that carries one, failed ones included.
+func WithWarningHandler(handle func(text string)) Option {
+	return func(c *Client) { c.onWarning = handle }
+}
+
+// ParseBaseURL checks the address of an API.
+func ParseBaseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is not a URL", s)
+	case u.User != nil:
+		return nil, errors.New("must not hold a user name or password")
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+		return nil, fmt.Errorf("%q is not of the form https://host or https://host/path", s)
+	}
+	return u, nil
+}
+
+// New returns a client of the API at base, such as https://api.cohere.com.
+// hc has to authenticate requests, and must not follow redirects: they would
+// carry the key away.
+func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
+	root := *base
+	root.Path = cmp.Or(base.Path, "/") // JoinPath keeps a relative path relative
+	c := &Client{
+		jobs:      root.JoinPath("v1", "embed-jobs"),
+		http:      hc,
+		header:    http.Header{"Accept": {"application/json"}},
+		onWarning: func(string) {},
+	}
+	for _, opt := range opts {
+		opt(c)
+	}
+	return c
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
+// EmbedJob fetches one job: GET /v1/embed-jobs/{id}. Fields other than job_id
+// and status that are missing or of a wrong type are absent in the Job. The
+// error is an Error if the API refused, or answers to ErrInvalidResponse or
+// ErrNoKey; ReasonOf tells its kind.
+func (c *Client) EmbedJob(ctx context.Context, id string) (Job, error) {
+	if err := CheckID(id); err != nil {
+		return Job{}, err
+	}
+	u := *c.jobs
+	u.Path += "/" + id
+	u.RawPath = c.jobs.EscapedPath() + "/" + url.PathEscape(id)
+
+	resp, err := c.do(ctx, &u)
+	if err != nil {
+		return Job{}, err
+	}
+	defer resp.Body.Close()
+	body, err := readAll(resp, maxJobBytes)
+	if err != nil {
+		return Job{}, bodyError{resp.StatusCode, err}
+	}
+	var job Job
+	if err := unmarshal(body, &job); err != nil {
+		return Job{}, bodyError{resp.StatusCode, err}
+	}
+	switch {
+	case job.ID != id:
+		err = fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(cut(job.ID)))
+	case job.Status == "":
+		err = fmt.Errorf("%w: no status", ErrInvalidResponse)
+	}
+	if err != nil {
+		return Job{}, bodyError{resp.StatusCode, err}
+	}
+	return job, nil
+}
+
+// EmbedJobs lists all jobs of the key's user: GET /v1/embed-jobs. Jobs are
+// yielded as they are decoded; entries without job_id or status are left out.
+// An error, of the kinds of EmbedJob's, is yielded last: what came before it
+// is not the whole list.
+func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
+	return func(yield func(Job, error) bool) {
+		resp, err := c.do(ctx, c.jobs)
+		if err != nil {
+			yield(Job{}, err)
+			return
+		}
+		defer resp.Body.Close()
+		stop := errors.New("stop")
+		body := &cappedReader{r: resp.Body, left: maxListBytes}
+		err = decodeList(body, func(job Job) error {
+			if job.ID != "" && job.Status != "" && !yield(job, nil) {
+				return stop
+			}
+			return nil
+		})
+		switch err {
+		case nil:
+			io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
+		case stop:
+		default:
+			yield(Job{}, bodyError{resp.StatusCode, body.explain(err)})
+		}
+	}
+}
+
+// CheckID refuses IDs that cannot be asked for.
+func CheckID(id string) error {
+	switch {
+	case id == "", id == ".", id == "..":
+		return fmt.Errorf("%q is not a job ID", id)
+	case !utf8.ValidString(id):
+		return fmt.Errorf("job ID %q is not valid UTF-8", id)
+	case utf8.RuneCountInString(id) > MaxIDLength:
+		return fmt.Errorf("job ID %q... is longer than %d characters", id[:32], MaxIDLength)
+	}
+	return nil
+}
+
+// do asks for u and returns the answer if it is 200 OK.
+func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
+	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: c.header}).WithContext(ctx)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// The URL that http.Client puts in front says nothing new.
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return nil, err
+	}
+	if warning := resp.Header.Get("X-API-Warning"); warning != "" {
+		c.onWarning(clean(warning, resp))
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, Error{
+		StatusCode: resp.StatusCode,
+		Message:    message(resp),
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After")),
+	}
+}
+
+// message is what the API says of a failure, "" where it says nothing.
+func message(resp *http.Response) string {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return ""
+	}
+	var answer struct{ Message string }
+	if unmarshal(body, &answer) != nil {
+		return ""
+	}
+	return clean(answer.Message, resp)
+}
+
+// clean makes a text of the API fit to be shown: it may repeat the key, which
+// the request that was really sent tells.
+func clean(text string, resp *http.Response) string {
+	authorization := resp.Request.Header.Get("Authorization")
+	if _, key, ok := strings.Cut(authorization, " "); ok {
+		if key = strings.TrimSpace(key); key != "" {
+			text = strings.ReplaceAll(text, key, "<secret>")
+		}
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return cut(text)
+}
+
+// cut shortens s to what is shown of foreign texts.
+func cut(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > maxMessageRunes {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// retryAfter reads a Retry-After header, seconds or a date.
+func retryAfter(s string) time.Duration {
+	if seconds, err := strconv.Atoi(s); err == nil {
+		return time.Duration(min(max(seconds, 0), 1<<30)) * time.Second
+	}
+	if date, err := http.ParseTime(s); err == nil {
+		return max(time.Until(date), 0)
+	}
+	return 0
+}
+
+// readAll reads a body of at most limit bytes.
+func readAll(resp *http.Response, limit int64) ([]byte, error) {
+	body := &cappedReader{r: resp.Body, left: limit}
+	var buf bytes.Buffer
+	if n := resp.ContentLength; n > 0 && n <= limit {
+		buf.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(body)
+	if err != nil {
+		return nil, body.explain(err)
+	}
+	return buf.Bytes(), nil
+}
+
+// cappedReader fails after a number of bytes, and remembers how it ended.
+type cappedReader struct {
+	r    io.Reader
+	left int64
+	err  error
+}
+
+func (c *cappedReader) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if int64(len(p)) > c.left+1 {
+		p = p[:c.left+1]
+	}
+	n, err := c.r.Read(p)
+	if int64(n) > c.left {
+		n, err = int(c.left), errors.New("too large")
+	}
+	c.left -= int64(n)
+	c.err = err
+	return n, err
+}
+
+// explain says why a body could not be used: err is what its reader met. An
+// answer that the time limit cut short is no invalid one.
+func (c *cappedReader) explain(err error) error {
+	if c.err != nil && c.err != io.EOF {
+		err = c.err
+	}
+	if reason := ReasonOf(err); reason == Timeout || errors.Is(err, context.Canceled) || reason == InvalidResponse {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+}
+
+// unmarshal decodes JSON into v; a value of a wrong type costs itself only.
+func unmarshal(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	// encoding/json skips such a value, goes on, and tells of the first.
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok || err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+}
+
+// decodeList reads {"embed_jobs": [...]} and calls each for every entry.
+func decodeList(r io.Reader, each func(Job) error) error {
+	dec := json.NewDecoder(r)
+	if err := expect(dec, json.Delim('{')); err != nil {
+		return err
+	}
+	found := false
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if key != "embed_jobs" {
+			var skipped json.RawMessage
+			if err := dec.Decode(&skipped); err != nil {
+				return err
+			}
+			continue
+		}
+		found = true
+		open, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if open == nil { // null: a user without jobs
+			continue
+		}
+		if open != json.Delim('[') {
+			return errors.New("embed_jobs is not an array")
+		}
+		for dec.More() {
+			var job Job
+			err := dec.Decode(&job)
+			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !ok {
+				return err
+			}
+			if err := each(job); err != nil {
+				return err
+			}
+		}
+		if err := expect(dec, json.Delim(']')); err != nil {
+			return err
+		}
+	}
+	if err := expect(dec, json.Delim('}')); err != nil {
+		return err
+	}
+	if !found {
+		return errors.New("no embed_jobs")
+	}
+	return nil
+}
+
+func expect(dec *json.Decoder, want json.Delim) error {
+	got, err := dec.Token()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("%v where %v should be", got, want)
+	}
+	return nil
+}

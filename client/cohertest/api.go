@@ -1,0 +1,299 @@
+package cohertest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const root = "/v1/embed-jobs"
+
+// API is a simulated embed-jobs API: an http.Handler for GET /v1/embed-jobs/{id} and
+// GET /v1/embed-jobs. The zero value is not usable; see [New].
+type API struct {
+	latency atomic.Int64
+	errors  atomic.Uint64 // numbers the error answers
+
+	mu    sync.Mutex // guards the users, and everything inside them
+	users map[string]*User
+
+	recording     sync.Mutex // guards the rest
+	requests      []*Request
+	keep          int
+	underWay, max int
+}
+
+// New returns an API without users, which answers every request with 401.
+func New() *API {
+	return &API{users: make(map[string]*User)}
+}
+
+// AddUser adds a user with that API key, who sees only their own jobs. It panics if the
+// key is empty or another user's.
+func (a *API) AddUser(key string) *User {
+	u := &User{
+		api:    a,
+		jobs:   make(map[string]*entry),
+		faults: make(map[string]Fault),
+	}
+	u.SetKey(key)
+	return u
+}
+
+// SetLatency delays every answer that long, or until the client leaves.
+func (a *API) SetLatency(d time.Duration) {
+	a.latency.Store(int64(d))
+}
+
+// Request is a request as the API received it.
+type Request struct {
+	Time     time.Time   // of its arrival
+	Endpoint string      // "get" or "list"; empty for anything else
+	ID       string      // of the job, unescaped; empty for a list
+	Key      string      // the bearer token, right or wrong
+	Header   http.Header // of the request
+	Path     string      // escaped, as sent
+	Status   int         // of the answer; 0 if there was none (yet)
+}
+
+// Requests returns a copy of everything asked so far, in order of arrival.
+func (a *API) Requests() []Request {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	requests := make([]Request, len(a.requests))
+	for i, r := range a.requests {
+		requests[i] = *r
+		requests[i].Header = r.Header.Clone()
+	}
+	return requests
+}
+
+// ResetRequests forgets the requests that arrived so far, and MaxConcurrent's maximum.
+func (a *API) ResetRequests() {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	a.requests = nil
+	a.max = a.underWay
+}
+
+// KeepRequests bounds the memory of an API that runs for long: of the requests only the
+// newest n, at least, are kept. By default, and with n = 0, all are.
+func (a *API) KeepRequests(n int) {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	a.keep = n
+}
+
+// MaxConcurrent returns the greatest number of requests that were under way at once. One
+// that its client gave up counts until the server notices.
+func (a *API) MaxConcurrent() int {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	return a.max
+}
+
+// ServeHTTP answers a request as the API would.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	endpoint, id := route(r.URL)
+	e := a.begin(w, r, endpoint, id)
+	defer e.finish()
+
+	if conn, ok := r.Context().Value(connKey{}).(*atomic.Int64); ok {
+		e.reused = conn.Add(1) > 1
+	}
+
+	// A request uses up the limit when it arrives, however late it is answered.
+	u, refused := a.admit(e.request)
+
+	if !wait(r.Context(), time.Duration(a.latency.Load())) {
+		return
+	}
+
+	switch {
+	case endpoint == "":
+		a.fail(e, http.StatusNotFound, "not found: "+r.URL.Path)
+	case r.Method != http.MethodGet:
+		e.Header().Set("Allow", http.MethodGet)
+		a.fail(e, http.StatusMethodNotAllowed, "method not allowed: "+r.Method)
+	case u == nil:
+		a.fail(e, http.StatusUnauthorized, "invalid api token")
+	case refused != nil:
+		refused.answer(a, e)
+	default:
+		c := &Call{List: endpoint == "list", ID: id, user: u, reused: e.reused}
+		if fault := u.fault(c); fault != nil {
+			fault(e, r, c)
+			return
+		}
+		c.Answer(e)
+	}
+}
+
+// route tells the endpoint and the job's ID. The path is taken apart before it is
+// unescaped: an ID may hold a slash.
+func route(u *url.URL) (endpoint, id string) {
+	path := u.EscapedPath()
+	if path == root {
+		return "list", ""
+	}
+	rest, ok := strings.CutPrefix(path, root+"/")
+	if !ok || rest == "" || strings.Contains(rest, "/") {
+		return "", ""
+	}
+	id, err := url.PathUnescape(rest)
+	if err != nil {
+		return "", ""
+	}
+	return "get", id
+}
+
+// admit finds the user of a request, and whether their limit allows it.
+func (a *API) admit(r *Request) (*User, *refusal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	u := a.users[r.Key]
+	if u == nil || r.Endpoint == "" {
+		return u, nil
+	}
+	return u, u.window.admit(r.Time)
+}
+
+// fail answers with an error in the documented form.
+func (a *API) fail(w http.ResponseWriter, code int, message string) {
+	id := fmt.Sprintf("5e0c9d1a-7b42-4f6e-8a35-%012x", a.errors.Add(1))
+	body := []byte(`{"message":`)
+	body = appendString(body, message)
+	body = append(body, `,"id":`...)
+	body = appendString(body, id)
+	body = append(body, '}')
+	_ = reply(w, code, body)
+}
+
+// reply answers with a JSON body.
+func reply(w http.ResponseWriter, code int, body []byte) error {
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "application/json")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	if len(body) == 0 {
+		return nil
+	}
+
+	// The client may go on to its next request as soon as it has the last byte. This one
+	// must not count as under way any longer by then.
+	last := len(body) - 1
+	if _, err := w.Write(body[:last]); err != nil {
+		return err
+	}
+	finish(w)
+	_, err := w.Write(body[last:])
+	return err
+}
+
+// finish ends the request's share in MaxConcurrent before its handler returns.
+func finish(w http.ResponseWriter) {
+	if e, ok := w.(*exchange); ok {
+		e.finish()
+	}
+}
+
+// wait pauses for d and reports whether the client is still there.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// An exchange is a request under way, and the writer of its answer.
+type exchange struct {
+	http.ResponseWriter
+
+	api      *API
+	request  *Request
+	reused   bool // the connection carried a request before this one
+	answered bool
+	finished bool
+}
+
+func (a *API) begin(w http.ResponseWriter, r *http.Request, endpoint, id string) *exchange {
+	request := &Request{
+		Endpoint: endpoint,
+		ID:       id,
+		Key:      bearer(r.Header),
+		Header:   r.Header.Clone(),
+		Path:     r.URL.EscapedPath(),
+	}
+
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	request.Time = time.Now()
+	if a.keep > 0 && len(a.requests) >= 2*a.keep {
+		a.requests = slices.Clone(a.requests[len(a.requests)-a.keep:])
+	}
+	a.requests = append(a.requests, request)
+	a.underWay++
+	a.max = max(a.max, a.underWay)
+	return &exchange{ResponseWriter: w, api: a, request: request}
+}
+
+func bearer(h http.Header) string {
+	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
+}
+
+func (e *exchange) finish() {
+	if e.finished {
+		return
+	}
+	e.finished = true
+
+	e.api.recording.Lock()
+	defer e.api.recording.Unlock()
+	e.api.underWay--
+}
+
+func (e *exchange) WriteHeader(code int) {
+	if !e.answered && code >= 200 {
+		e.answered = true
+		e.api.recording.Lock()
+		e.request.Status = code
+		e.api.recording.Unlock()
+	}
+	e.ResponseWriter.WriteHeader(code)
+}
+
+func (e *exchange) Write(p []byte) (int, error) {
+	if !e.answered {
+		e.WriteHeader(http.StatusOK)
+	}
+	return e.ResponseWriter.Write(p)
+}
+
+// Unwrap serves http.ResponseController.
+func (e *exchange) Unwrap() http.ResponseWriter { return e.ResponseWriter }

@@ -1,0 +1,18 @@
+// Package cohertest simulates Cohere's embed-jobs API for tests, benchmarks and
+// demonstrations, in the manner of net/http/httptest.
+//
+//	api := cohertest.New()
+//	user := api.AddUser("key")
+//	user.Add(cohertest.Job{ID: "ebd-1", Status: "complete", InputTokens: 1520})
+//	server := api.Start()
+//	defer server.Close()
+//
+// An [API] is an http.Handler. It can be started on a loopback port ([API.Start],
+// [API.StartTLS]) or over in-memory connections ([API.StartInMemory],
+// [API.StartInMemoryHTTP2]), which also work in the fake time of testing/synctest.
+//
+// What a user's jobs look like is set with [User.Add] and [User.Update], or follows
+// from the time by [Job.Script]. How the API misbehaves is set with [User.Fail].
+//
+// All methods may be called from several goroutines, also while requests are under way.
+package cohertest

@@ -1,0 +1,549 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"maps"
+	"net/http/httptrace"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+)
+
+// account is one API key: its jobs, its budget, its memory. It asks only while
+// a scrape waits. All of its state is guarded by mu.
+type account struct {
+	name    string
+	schema  *schema
+	metrics apiMetrics
+	labels  []*dto.LabelPair
+
+	mu      sync.Mutex
+	ctx     context.Context // of requests; ends with the account
+	cancel  context.CancelFunc
+	closed  bool // no longer watched
+	config  AccountConfig
+	client  *client.Client
+	policy  policy
+	logger  log.Logger
+	limit   limit
+	turn    uint64 // counts scrapes, requests and answers, to tell what came first
+	warning string // the API's last one
+
+	fixed   []string // job IDs from flags and files
+	found   []string // from discovery
+	dropped int      // by discovery
+	jobs    map[string]*job
+	sorted  []*job   // by ID
+	known   []*known // of sorted
+	list    job      // the list is fetched like a job whose ID is ""
+	queue   []*request
+	workers int
+	scrapes []*scrape // under way, the oldest first
+}
+
+// request is one that a scrape needs: for a job, or for the list.
+type request struct {
+	job     *job
+	ticket  *ticket   // nil while queued
+	began   time.Time // when it was sent
+	waiting []*scrape
+}
+
+// scrape is one that is under way.
+type scrape struct {
+	round
+	missing int           // requests that it waits for
+	done    chan struct{} // closed when it waits for none
+}
+
+func newAccount(name string, s *schema) *account {
+	a := &account{name: name, schema: s, labels: s.accountLabels(name)}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a
+}
+
+// configure goes over to another configuration. c is nil where it speaks to the
+// same API as before; otherwise what was learned from that is forgotten.
+func (a *account) configure(cfg AccountConfig, c *client.Client, m apiMetrics, logger log.Logger) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.config, a.policy = cfg, cfg.policy()
+	a.logger = logger
+	if a.schema.withAccount {
+		a.logger = log.With(logger, "account", a.name)
+	}
+	endpoints := []string{getEndpoint}
+	if a.policy.list || a.policy.discover {
+		endpoints = append(endpoints, listEndpoint)
+	}
+	a.metrics = m.of(a.name, a.schema.withAccount, endpoints...)
+	a.limit.setBudget(cfg.RequestsPerMinute)
+	if c != nil {
+		if a.client != nil {
+			a.client.CloseIdleConnections()
+		}
+		a.client = c
+		a.jobs, a.found, a.dropped = nil, nil, 0
+		a.list.reason, a.list.skipped = "", ""
+		a.list.fetched, a.list.answered = time.Time{}, 0
+	}
+	if cfg.Discover == nil {
+		a.found, a.dropped = nil, 0
+	}
+	a.fixed = a.distinct(cfg.JobIDs)
+	a.watch()
+}
+
+// close lets go of the API. Scrapes that are under way still get their answers.
+func (a *account) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	a.client.CloseIdleConnections()
+}
+
+// distinct leaves out job IDs that were given before, and tells of them.
+func (a *account) distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		if seen[id] {
+			level.Warn(a.logger).Log("msg", "job ID is given more than once", "job_id", id)
+		}
+		again := seen[id]
+		seen[id] = true
+		return again
+	})
+}
+
+// refresh fetches what is due and allowed, until the deadline of ctx, and
+// returns what is known then.
+func (a *account) refresh(ctx context.Context) report {
+	began := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.enter()
+	defer a.leave(s)
+	for ctx.Err() == nil && a.request(s) {
+		a.mu.Unlock()
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+		}
+		a.mu.Lock()
+	}
+	if s.missing > 0 {
+		a.metrics.skipped.WithLabelValues(skippedDeadline).Add(float64(len(a.queue)))
+	}
+	return a.report(s.round, time.Since(began))
+}
+
+func (a *account) enter() *scrape {
+	a.turn++
+	s := &scrape{round: round{began: a.turn, since: a.turn}}
+	if len(a.scrapes) > 0 {
+		s.since = a.scrapes[0].began
+	}
+	a.scrapes = append(a.scrapes, s)
+	return s
+}
+
+func (a *account) leave(s *scrape) {
+	s.missing = 0
+	a.scrapes = slices.DeleteFunc(a.scrapes, func(other *scrape) bool { return other == s })
+	if len(a.scrapes) == 0 { // nobody waits for what is still queued
+		for _, r := range a.queue {
+			a.drop(r, tooLate)
+		}
+		a.queue = nil
+	}
+}
+
+// request queues what the scrape needs. It returns false if that is nothing.
+func (a *account) request(s *scrape) bool {
+	askList, ask := plan(&a.list.known, a.known, time.Now(), s.round, a.policy)
+	if askList {
+		a.join(s, &a.list)
+	}
+	for _, k := range ask {
+		a.join(s, a.jobs[k.id])
+	}
+	if s.missing == 0 {
+		return false
+	}
+	s.done = make(chan struct{})
+	slices.SortStableFunc(a.queue, func(x, y *request) int {
+		if x.job == &a.list {
+			return -1
+		}
+		if y.job == &a.list {
+			return 1
+		}
+		return before(&x.job.known, &y.job.known)
+	})
+	a.work()
+	return true
+}
+
+// join makes the scrape wait for a request for j, and queues one if there is
+// none.
+func (a *account) join(s *scrape, j *job) {
+	if j.request == nil {
+		j.request, j.pending = &request{job: j}, true
+		a.queue = append(a.queue, j.request)
+	}
+	j.request.waiting = append(j.request.waiting, s)
+	s.missing++
+}
+
+// work sees to it that enough workers are at the queue.
+func (a *account) work() {
+	for n := len(a.queue); n > 0 && a.workers < a.config.MaxConcurrentRequests; n-- {
+		a.workers++
+		go a.worker()
+	}
+}
+
+// worker sends requests until there are none that may be sent.
+func (a *account) worker() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for r := a.next(); r != nil; r = a.next() {
+		a.send(r)
+	}
+	a.workers--
+}
+
+// next takes the first request off the queue, with leave to send it. Where
+// there is no leave, there is none for those behind it either.
+func (a *account) next() *request {
+	if len(a.queue) == 0 {
+		return nil
+	}
+	t, verdict := a.limit.take(time.Now())
+	switch verdict {
+	case alone: // its worker comes back for the others
+		return nil
+	case overBudget:
+		a.skip(tooMany)
+		return nil
+	case rateLimited:
+		a.skip(client.RateLimited)
+		return nil
+	}
+	r := a.queue[0]
+	a.queue = a.queue[1:]
+	a.turn++
+	r.ticket, r.began = t, time.Now()
+	r.job.asked = a.turn
+	if r.job.lacksUnits {
+		r.job.unitsAsked = a.turn
+	}
+	return r
+}
+
+// skip leaves everything that is queued for a later scrape.
+func (a *account) skip(reason client.Reason) {
+	a.metrics.skipped.WithLabelValues(string(reason)).Add(float64(len(a.queue)))
+	for _, r := range a.queue {
+		a.drop(r, reason)
+	}
+	a.queue = nil
+}
+
+// drop ends a request that was not sent.
+func (a *account) drop(r *request, reason client.Reason) {
+	a.pass(r.job, reason)
+	a.end(r)
+}
+
+// pass notes that a job was due and got no answer. What holds for the list
+// holds for every job that it answers for.
+func (a *account) pass(j *job, reason client.Reason) {
+	a.turn++
+	j.passed, j.skipped = a.turn, reason
+	if j == &a.list && a.policy.list {
+		for _, each := range a.sorted {
+			each.skipped = reason
+		}
+	}
+}
+
+// end lets go of the scrapes that wait for a request.
+func (a *account) end(r *request) {
+	if r.job.request == r {
+		r.job.request, r.job.pending = nil, false
+	}
+	for _, s := range r.waiting {
+		if s.missing--; s.missing == 0 {
+			close(s.done)
+		}
+	}
+}
+
+// send asks the API, outside the lock, and remembers the answer.
+func (a *account) send(r *request) {
+	c, discover := a.client, a.config.Discover
+	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(a.config.Timeout))
+	endpoint := getEndpoint
+	var watched map[string]bool
+	if r.job == &a.list {
+		endpoint = listEndpoint
+		watched = make(map[string]bool, len(a.fixed))
+		for _, id := range a.fixed {
+			watched[id] = true
+		}
+	}
+	a.mu.Unlock()
+	ctx = a.trace(ctx, cancel, r.ticket, endpoint)
+	var (
+		got  client.Job
+		list listing
+		err  error
+	)
+	if endpoint == listEndpoint {
+		list, err = readList(ctx, c, watched, discover)
+	} else {
+		got, err = c.EmbedJob(ctx, r.job.id)
+	}
+	cancel()
+	a.mu.Lock()
+
+	a.count(r, endpoint, err)
+	a.limit.done(r.ticket)
+	a.turn++
+	defer a.end(r)
+	if a.closed || c != a.client { // the account is gone, or has another key or address
+		c.CloseIdleConnections()
+	}
+	if c != a.client {
+		return
+	}
+	reason := client.ReasonOf(err)
+	switch {
+	case reason == client.RateLimited:
+		a.refused(r, err)
+		return
+	case client.StatusCode(err) != 0 && a.limit.answered(r.ticket):
+		level.Info(a.logger).Log("msg", "API accepts requests again")
+		a.work()
+	}
+	switch {
+	case endpoint == listEndpoint:
+		a.listed(r, list, err)
+	case a.jobs[r.job.id] != r.job: // no longer watched
+	case err != nil:
+		a.failed(r.job, err)
+	default:
+		a.succeeded(r.job, got, r.began)
+		r.job.unitsKnown = r.job.settled && !r.began.Before(r.job.unitsFrom)
+		r.job.lacksUnits = r.job.lacksUnits && !r.job.unitsKnown
+	}
+}
+
+// trace makes the limit follow what is really written: net/http sends a GET
+// again by itself when a connection that it used before turns out to be closed.
+func (a *account) trace(ctx context.Context, cancel context.CancelFunc, t *ticket, endpoint string) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			a.mu.Lock()
+			again := t.sent
+			ok := a.limit.send(t, time.Now())
+			a.mu.Unlock()
+			if again {
+				a.metrics.requests.WithLabelValues(endpoint, "error").Inc()
+			}
+			if ok {
+				return
+			}
+			cancel()
+			// Only a closed connection keeps HTTP/1 from writing. What HTTP/2
+			// sends again, the server has said not to have seen.
+			if c, ok := info.Conn.(*tls.Conn); !ok || c.ConnectionState().NegotiatedProtocol != "h2" {
+				info.Conn.Close()
+			}
+		},
+	})
+}
+
+// count counts a request by how it ended.
+func (a *account) count(r *request, endpoint string, err error) {
+	code := "error"
+	switch status := client.StatusCode(err); {
+	case status != 0:
+		code = strconv.Itoa(status)
+	case client.ReasonOf(err) == client.NoKey:
+		return // nothing was sent
+	}
+	a.metrics.requests.WithLabelValues(endpoint, code).Inc()
+	a.metrics.duration.WithLabelValues(endpoint).Observe(time.Since(r.began).Seconds())
+}
+
+// refused closes the gate. A refusal is no attempt: it says nothing of the job.
+func (a *account) refused(r *request, err error) {
+	a.pass(r.job, client.RateLimited)
+	refusal, _ := errors.AsType[client.Error](err)
+	wait, closed := a.limit.refused(r.ticket, time.Now(), refusal.RetryAfter)
+	if !closed {
+		return
+	}
+	keyvals := []any{"msg", "API refuses requests; not asking for a while", "wait", wait.Round(time.Millisecond)}
+	if a.limit.budget == 0 {
+		keyvals = append(keyvals, "hint", "set "+a.config.setting("requests-per-minute")+" below the key's limit, and "+
+			a.config.setting("refresh-interval")+" and "+a.config.setting("settled-interval")+" to ask less often")
+	}
+	level.Warn(a.logger).Log(append(keyvals, "err", err)...)
+}
+
+// listed remembers the answer of the list.
+func (a *account) listed(r *request, l listing, err error) {
+	if err != nil {
+		a.failed(&a.list, err)
+		if a.policy.list {
+			for _, j := range a.sorted {
+				j.reason, j.failedByList = a.list.reason, true
+			}
+		}
+		return
+	}
+	if a.list.reason != "" {
+		level.Info(a.logger).Log("msg", "fetching the list of jobs works again")
+	}
+	a.list.reason, a.list.skipped = "", ""
+	a.list.fetched, a.list.answered = r.began, a.turn
+	if a.config.Discover != nil {
+		a.found, a.dropped = l.found, l.dropped
+		a.watch()
+	}
+	if !a.policy.list {
+		return
+	}
+	for _, j := range a.sorted {
+		if j.failedByList {
+			j.reason, j.failedByList = "", false
+		}
+		entry, ok := l.jobs[j.id]
+		j.listed = ok
+		if !ok {
+			j.lacksUnits = false
+			continue
+		}
+		a.succeeded(j, j.merge(entry), r.began)
+		j.unitsKnown = j.unitsKnown && j.settled
+		j.lacksUnits = j.settled && !j.unitsKnown && entry.Meta.BilledUnits == client.BilledUnits{}
+	}
+}
+
+// watch follows which jobs there are to watch. Those that stay keep their
+// memory.
+func (a *account) watch() {
+	jobs := make(map[string]*job, len(a.fixed)+len(a.found))
+	for _, ids := range [][]string{a.fixed, a.found} {
+		for _, id := range ids {
+			if jobs[id] = a.jobs[id]; jobs[id] == nil {
+				jobs[id] = newJob(id, a.labels, a.schema)
+			}
+		}
+	}
+	a.jobs = jobs
+	a.sorted = slices.SortedFunc(maps.Values(jobs), func(x, y *job) int { return cmp.Compare(x.id, y.id) })
+	a.known = a.known[:0:0]
+	for _, j := range a.sorted {
+		a.known = append(a.known, &j.known)
+	}
+	for _, r := range a.queue {
+		if r.job != &a.list && jobs[r.job.id] != r.job {
+			a.drop(r, tooLate)
+		}
+	}
+	a.queue = slices.DeleteFunc(a.queue, func(r *request) bool { return !r.job.pending })
+}
+
+// failed remembers a failed attempt.
+func (a *account) failed(j *job, err error) {
+	reason := client.ReasonOf(err)
+	logger := log.With(a.logger, "job_id", j.id)
+	if j == &a.list {
+		logger = log.With(a.logger, "endpoint", listEndpoint)
+	}
+	if j.reason == reason {
+		level.Debug(logger).Log("msg", "fetching still fails", "reason", reason, "err", err)
+	} else if reason == client.NotFound && j != &a.list {
+		level.Warn(logger).Log("msg", "fetching failed", "reason", reason,
+			"hint", "a job is visible only to the user who started it", "err", err)
+	} else {
+		level.Warn(logger).Log("msg", "fetching failed", "reason", reason, "err", err)
+	}
+	j.fail(reason)
+}
+
+// succeeded remembers a job's answer.
+func (a *account) succeeded(j *job, got client.Job, began time.Time) {
+	if j.reason != "" {
+		level.Info(a.logger).Log("msg", "fetching works again", "job_id", j.id)
+	}
+	before := j.succeed(got, began, a.policy)
+	j.answered = a.turn
+	if before != "" && before != got.Status {
+		level.Info(a.logger).Log("msg", "status of job changed", "job_id", j.id, "from", before, "to", got.Status)
+	}
+}
+
+// onWarning is called by the client with the API's warnings.
+func (a *account) onWarning(text string) {
+	a.metrics.warnings.WithLabelValues().Inc()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.warning != text {
+		a.warning = text
+		level.Warn(a.logger).Log("msg", "API warns", "warning", text)
+	}
+}
+
+// report is what a scrape sends of an account.
+type report struct {
+	jobs   []view
+	others []gauge
+}
+
+func (a *account) report(r round, took time.Duration) report {
+	now := time.Now()
+	var rep report
+	add := func(d desc, value float64, labels ...string) {
+		rep.others = append(rep.others, a.schema.gauge(d, a.labels, value, labels...))
+	}
+	allUp := true
+	rep.jobs = make([]view, 0, len(a.sorted))
+	for _, j := range a.sorted {
+		v, up := j.view(now, r, a.policy)
+		rep.jobs = append(rep.jobs, v)
+		allUp = allUp && up
+	}
+	if a.policy.list || a.policy.discover {
+		up, reason := a.list.state(now, r, a.policy)
+		add(listUp, float01(up))
+		if !up {
+			add(listFetchError, 1, string(reason))
+		}
+		allUp = allUp && up
+	}
+	if a.policy.discover && !a.list.fetched.IsZero() {
+		add(accountDropped, float64(a.dropped))
+	}
+	add(accountUp, float01(allUp))
+	add(accountJobs, float64(len(a.sorted)))
+	add(scrapeDuration, took.Seconds())
+	if a.config.RequestsPerMinute > 0 {
+		add(requestsLimit, a.config.RequestsPerMinute)
+	}
+	return rep
+}

@@ -1,0 +1,151 @@
+package collector_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+	"github.com/cohere-exporter/cohere_exporter/collector"
+)
+
+const key = "secret-key-of-the-tests"
+
+// bench is an exporter of one account, with the API that it asks. It lives in
+// a bubble of fake time.
+type bench struct {
+	t    *testing.T
+	api  *cohertest.API
+	user *cohertest.User
+	set  *collector.Set
+	reg  *prometheus.Registry
+	logs *strings.Builder
+}
+
+// account returns the configuration of an account without anything to watch.
+func account(server *cohertest.Server, key string) collector.AccountConfig {
+	c := collector.DefaultAccountConfig()
+	c.BaseURL = server.URL
+	c.HTTPClientConfig.Authorization = &config.Authorization{Credentials: config.Secret(key)}
+	return c
+}
+
+// newBench watches n processing jobs, job-000 and so on. change may adapt the
+// configuration.
+func newBench(t *testing.T, n int, change func(*collector.AccountConfig)) *bench {
+	t.Helper()
+	b := &bench{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &strings.Builder{}}
+	b.user = b.api.AddUser(key)
+	server := b.api.StartInMemory()
+	t.Cleanup(server.Close)
+	c := account(server, key)
+	for i := range n {
+		id := fmt.Sprintf("job-%03d", i)
+		b.user.Add(cohertest.Job{ID: id, Status: "processing"})
+		c.JobIDs = append(c.JobIDs, id)
+	}
+	if change != nil {
+		change(&c)
+	}
+	b.start(server, &collector.Config{Accounts: []collector.AccountConfig{c}})
+	return b
+}
+
+func (b *bench) start(server *cohertest.Server, cfg *collector.Config) {
+	b.t.Helper()
+	var err error
+	b.set, err = collector.New(cfg, collector.Options{
+		Logger:      log.NewLogfmtLogger(log.NewSyncWriter(b.logs)),
+		Registerer:  b.reg,
+		DialContext: server.DialContext,
+		UserAgent:   "cohere_exporter/test",
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(b.set.Close)
+}
+
+// scrape returns the series of one scrape, by name and labels as in the text
+// format.
+func (b *bench) scrape(timeout time.Duration) series {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), timeout)
+	defer cancel()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(b.set.Scrape(ctx))
+	families, err := reg.Gather()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	got := series{}
+	for _, family := range families {
+		for _, m := range family.Metric {
+			var labels []string
+			for _, l := range m.Label {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			name := family.GetName()
+			if len(labels) > 0 {
+				name += "{" + strings.Join(labels, ",") + "}"
+			}
+			got[name] = m.GetGauge().GetValue()
+		}
+	}
+	return got
+}
+
+type series map[string]float64
+
+func (s series) job(metric string, i int, labels ...string) (float64, bool) {
+	name := fmt.Sprintf("cohere_embed_job_%s{job_id=\"job-%03d\"", metric, i)
+	if metric == "fetch_error" {
+		for n, v := range s {
+			if strings.HasPrefix(n, name) {
+				return v, true
+			}
+		}
+		return 0, false
+	}
+	for i := 0; i < len(labels); i += 2 {
+		name += fmt.Sprintf(",%s=%q", labels[i], labels[i+1])
+	}
+	v, ok := s[name+"}"]
+	return v, ok
+}
+
+func minutes(n float64) model.Duration { return model.Duration(n * float64(time.Minute)) }
+
+func TestSmoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 2, nil)
+		b.user.Update("job-001", func(j *cohertest.Job) { j.Status = "failed"; j.InputTokens = 12 })
+		reg := prometheus.NewPedanticRegistry()
+		reg.MustRegister(b.set.Scrape(t.Context()), b.reg)
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			expfmt.MetricFamilyToText(testWriter{t}, f)
+		}
+		if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+			t.Error(problems, err)
+		}
+		t.Log(b.logs)
+	})
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) { w.t.Logf("%s", strings.TrimSpace(string(p))); return len(p), nil }
