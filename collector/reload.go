@@ -1,0 +1,71 @@
+package collector
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Reloader has a Set follow its configuration file.
+type Reloader struct {
+	file   string
+	set    *Set
+	logger log.Logger
+
+	mu         sync.Mutex // one reload at a time
+	successful prometheus.Gauge
+	success    prometheus.Gauge
+}
+
+// NewReloader returns the Reloader of a Set that was made from file, or from no
+// file if that is "".
+func NewReloader(file string, set *Set, reg prometheus.Registerer, logger log.Logger) *Reloader {
+	r := &Reloader{
+		file:   file,
+		set:    set,
+		logger: logger,
+		successful: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cohere_exporter_config_last_reload_successful",
+			Help: "1 if the last attempt to load the configuration worked, else 0.",
+		}),
+		success: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cohere_exporter_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration was last loaded, in Unix time.",
+		}),
+	}
+	reg.MustRegister(r.successful, r.success)
+	r.succeeded()
+	return r
+}
+
+// Reload reads the file anew. If it is bad nothing changes, and the error, which
+// is logged, says why.
+func (r *Reloader) Reload() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == "" {
+		err := errors.New("there is no --config.file to reload")
+		level.Warn(r.logger).Log("msg", "nothing to reload", "err", err)
+		return err
+	}
+	cfg, err := LoadFile(r.file)
+	if err == nil {
+		err = r.set.Apply(cfg)
+	}
+	if err != nil {
+		r.successful.Set(0)
+		level.Error(r.logger).Log("msg", "reloading the configuration failed; the old one stays", "err", err)
+		return err
+	}
+	r.succeeded()
+	level.Info(r.logger).Log("msg", "configuration reloaded", "file", r.file)
+	return nil
+}
+
+func (r *Reloader) succeeded() {
+	r.successful.Set(1)
+	r.success.SetToCurrentTime()
+}

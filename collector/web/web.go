@@ -1,0 +1,167 @@
+// Package web serves what a collector.Set knows over HTTP.
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/cohere-exporter/cohere_exporter/collector"
+)
+
+// Paths of the routes that are not the metrics.
+const (
+	landingPath = "/"
+	healthyPath = "/-/healthy"
+	readyPath   = "/-/ready"
+	reloadPath  = "/-/reload"
+)
+
+// defaultTimeout is the time for a scrape that does not say its own, offset
+// included.
+const defaultTimeout = 10 * time.Second
+
+// Options are what the handler serves, and how.
+type Options struct {
+	Set           *collector.Set
+	Own           *prometheus.Registry // the exporter's own metrics
+	MetricsPath   string
+	TimeoutOffset time.Duration // kept back from Prometheus's scrape timeout
+	Reload        func() error  // nil: there is no such route
+	Logger        *slog.Logger
+}
+
+// NewHandler returns the handler of all routes.
+func NewHandler(o Options) (http.Handler, error) {
+	if err := checkMetricsPath(o.MetricsPath); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(exactly(o.MetricsPath), o.metrics())
+	mux.HandleFunc(healthyPath, answer("cohere_exporter is healthy.\n"))
+	mux.HandleFunc(readyPath, answer("cohere_exporter is ready.\n"))
+	if o.Reload != nil {
+		mux.HandleFunc("POST "+reloadPath, o.reload)
+	}
+	if o.MetricsPath != landingPath {
+		landing, err := o.landingPage()
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle(exactly(landingPath), landing)
+	}
+	return mux, nil
+}
+
+func checkMetricsPath(path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"), strings.ContainsAny(path, "{}?#<>\"' \t\r\n"), path != "/" && strings.HasSuffix(path, "/"):
+		return fmt.Errorf("%q is not a path like /metrics", path)
+	case slices.Contains([]string{healthyPath, readyPath, reloadPath, "/probe", "/discover", "/jobs"}, path):
+		return fmt.Errorf("%s is another page's path", path)
+	}
+	return nil
+}
+
+// exactly is the pattern of a path without those below it.
+func exactly(path string) string {
+	if path == "/" {
+		return "/{$}"
+	}
+	return path
+}
+
+func answer(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
+}
+
+// metrics serves every scrape from a registry of its own, so that each has its
+// own deadline.
+func (o Options) metrics() http.Handler {
+	opts := promhttp.HandlerOpts{
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
+		ErrorHandling:     promhttp.ContinueOnError,
+		Registry:          o.Own,
+		EnableOpenMetrics: true,
+	}
+	return promhttp.InstrumentMetricHandler(o.Own, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("jobs") == "0" {
+			promhttp.HandlerFor(o.Own, opts).ServeHTTP(w, r)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
+		defer cancel()
+		promhttp.HandlerFor(Everything(ctx, o.Set, o.Own), opts).ServeHTTP(w, r)
+	}))
+}
+
+// Everything is what a scrape of /metrics sends: what is fetched until the
+// deadline of ctx, and then the exporter's own metrics, which count it.
+func Everything(ctx context.Context, set *collector.Set, own *prometheus.Registry) prometheus.Gatherer {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(inOrder{set.Scrape(ctx), own})
+	return reg
+}
+
+// inOrder collects one collector after the other.
+type inOrder []prometheus.Collector
+
+func (cs inOrder) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range cs {
+		c.Describe(ch)
+	}
+}
+
+func (cs inOrder) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range cs {
+		c.Collect(ch)
+	}
+}
+
+// scrapeTimeout is how long a scrape may fetch: what Prometheus says to wait,
+// less the offset, or half of it where that leaves nothing.
+func scrapeTimeout(header http.Header, offset time.Duration) time.Duration {
+	timeout := defaultTimeout
+	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err == nil && seconds > 0 && seconds <= math.MaxInt32 {
+		timeout = time.Duration(seconds * float64(time.Second))
+	}
+	if timeout > offset {
+		return timeout - offset
+	}
+	return timeout / 2
+}
+
+func (o Options) reload(w http.ResponseWriter, _ *http.Request) {
+	if err := o.Reload(); err != nil {
+		http.Error(w, "failed to reload: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintln(w, "Configuration reloaded.")
+}
+
+func (o Options) landingPage() (http.Handler, error) {
+	return toolkit.NewLandingPage(toolkit.LandingConfig{
+		Name:        "cohere_exporter",
+		Description: "Prometheus exporter for Cohere embed jobs",
+		Version:     version.Info(),
+		Profiling:   "false",
+		Links: []toolkit.LandingLinks{
+			{Address: o.MetricsPath, Text: "Metrics", Description: "Every job, and the exporter's own metrics"},
+			{Address: o.MetricsPath + "?jobs=0", Text: "Own metrics", Description: "Only the exporter's own; asks the API nothing"},
+			{Address: healthyPath, Text: "Healthy"},
+			{Address: readyPath, Text: "Ready"},
+		},
+	})
+}
