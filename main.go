@@ -245,7 +245,7 @@ func newAccountFlags(app *kingpin.Application) *accountFlags {
 	flag("max-staleness", "How far beyond its interval an active job's last known values are served.").Default(a.MaxStaleness.String()).SetValue(&a.MaxStaleness)
 	flag("fetch", "One request for each job (get), or one for all (list). With discovery list is the default.").PlaceHolder("get|list").EnumVar(&a.Fetch, collector.FetchGet, collector.FetchList)
 	flag("discover", "Also watch every job that the API lists, within the next three bounds.").Envar("COHERE_DISCOVER").BoolVar(&f.discover)
-	flag("discover.max-age", "By creation time.").Default(d.MaxAge.String()).SetValue(&d.MaxAge)
+	flag("discover.max-age", "By creation time.").Default("7d").SetValue(&d.MaxAge)
 	flag("discover.name", "Anchored RE2, as in Prometheus.").Default(d.Name.String()).StringVar(&f.expression)
 	flag("discover.max-jobs", "The newest; the rest are counted in cohere_embed_jobs_dropped.").Default(strconv.Itoa(d.MaxJobs)).IntVar(&d.MaxJobs)
 	return f

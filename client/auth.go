@@ -67,12 +67,29 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", a.scheme+" "+key)
-	return a.next.RoundTrip(req)
+	resp, err := a.next.RoundTrip(req)
+	if err != nil {
+		// A malformed answer is quoted, and may be an echo.
+		if text := err.Error(); strings.Contains(text, key) {
+			return nil, failure{0, err, hide(key, text)}
+		}
+	}
+	return resp, err
+}
+
+// hide takes the key out of a text.
+func hide(key, text string) string {
+	if key == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, key, "<secret>")
 }
 
 // CloseIdleConnections lets http.Client reach the connections below.
-func (a *authorizer) CloseIdleConnections() {
-	if c, ok := a.next.(interface{ CloseIdleConnections() }); ok {
+func (a *authorizer) CloseIdleConnections() { closeIdleConnections(a.next) }
+
+func closeIdleConnections(rt http.RoundTripper) {
+	if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }

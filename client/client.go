@@ -65,25 +65,31 @@ func WithWarningHandler(handle func(text string)) Option {
 func ParseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
+	case err != nil && strings.Contains(s, "@"), err == nil && u.User != nil: // not to be repeated
+		return nil, errors.New("must not hold a user name or password")
 	case err != nil:
 		return nil, fmt.Errorf("%q is not a URL", s)
-	case u.User != nil:
-		return nil, errors.New("must not hold a user name or password")
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "",
+		u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, fmt.Errorf("%q is not of the form https://host or https://host/path", s)
 	}
 	return u, nil
 }
 
 // New returns a client of the API at base, such as https://api.cohere.com.
-// hc has to authenticate requests, and must not follow redirects: they would
-// carry the key away.
+// hc has to authenticate requests. Redirects are not followed, whatever hc
+// says: they would carry the key away.
 func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	root := *base
 	root.Path = cmp.Or(base.Path, "/") // JoinPath keeps a relative path relative
+	still := *hc
+	still.Transport = unredirected{hc.Transport}
+	if hc.Transport == nil {
+		still.Transport = unredirected{http.DefaultTransport}
+	}
 	c := &Client{
 		jobs:      root.JoinPath("v1", "embed-jobs"),
-		http:      hc,
+		http:      &still,
 		header:    http.Header{"Accept": {"application/json"}},
 		onWarning: func(string) {},
 	}
@@ -92,6 +98,20 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	}
 	return c
 }
+
+// unredirected keeps Location from http.Client, which would follow it, or fail
+// where it is no URL.
+type unredirected struct{ next http.RoundTripper }
+
+func (u unredirected) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.next.RoundTrip(req)
+	if err == nil {
+		resp.Header.Del("Location")
+	}
+	return resp, err
+}
+
+func (u unredirected) CloseIdleConnections() { closeIdleConnections(u.next) }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
@@ -115,20 +135,20 @@ func (c *Client) EmbedJob(ctx context.Context, id string) (Job, error) {
 	defer resp.Body.Close()
 	body, err := readAll(resp, maxJobBytes)
 	if err != nil {
-		return Job{}, bodyError{resp.StatusCode, err}
+		return Job{}, failed(resp, err)
 	}
 	var job Job
 	if err := unmarshal(body, &job); err != nil {
-		return Job{}, bodyError{resp.StatusCode, err}
+		return Job{}, failed(resp, err)
 	}
 	switch {
 	case job.ID != id:
-		err = fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(cut(job.ID)))
+		err = fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(clean(job.ID, resp)))
 	case job.Status == "":
 		err = fmt.Errorf("%w: no status", ErrInvalidResponse)
 	}
 	if err != nil {
-		return Job{}, bodyError{resp.StatusCode, err}
+		return Job{}, failed(resp, err)
 	}
 	return job, nil
 }
@@ -158,7 +178,7 @@ func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
 			io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
 		case stop:
 		default:
-			yield(Job{}, bodyError{resp.StatusCode, body.explain(err)})
+			yield(Job{}, failed(resp, body.explain(err)))
 		}
 	}
 }
@@ -171,21 +191,24 @@ func CheckID(id string) error {
 	case !utf8.ValidString(id):
 		return fmt.Errorf("job ID %q is not valid UTF-8", id)
 	case utf8.RuneCountInString(id) > MaxIDLength:
-		return fmt.Errorf("job ID %q... is longer than %d characters", id[:32], MaxIDLength)
+		return fmt.Errorf("job ID %q... is longer than %d characters", strings.ToValidUTF8(id[:32], ""), MaxIDLength)
 	}
 	return nil
 }
 
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
-	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: c.header}).WithContext(ctx)
+	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: c.header.Clone()}).WithContext(ctx)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// The URL that http.Client puts in front says nothing new.
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err
 		}
-		return nil, err
+		if errors.Is(err, ErrNoKey) {
+			return nil, err
+		}
+		return nil, failure{0, err, cut(printable(err.Error()))} // it may quote the answer
 	}
 	if warning := resp.Header.Get("X-API-Warning"); warning != "" {
 		c.onWarning(clean(warning, resp))
@@ -203,6 +226,9 @@ func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 
 // message is what the API says of a failure, "" where it says nothing.
 func message(resp *http.Response) string {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return "" // its body is the connection, which no deadline ends
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
 		return ""
@@ -217,19 +243,21 @@ func message(resp *http.Response) string {
 // clean makes a text of the API fit to be shown: it may repeat the key, which
 // the request that was really sent tells.
 func clean(text string, resp *http.Response) string {
-	authorization := resp.Request.Header.Get("Authorization")
-	if _, key, ok := strings.Cut(authorization, " "); ok {
-		if key = strings.TrimSpace(key); key != "" {
-			text = strings.ReplaceAll(text, key, "<secret>")
-		}
+	if resp.Request != nil { // not all that stand in for a transport set it
+		_, key, _ := strings.Cut(resp.Request.Header.Get("Authorization"), " ")
+		text = hide(strings.TrimSpace(key), text)
 	}
-	text = strings.Map(func(r rune) rune {
+	return cut(printable(text))
+}
+
+// printable puts blanks in the place of control characters.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, text)
-	return cut(text)
+	}, s)
 }
 
 // cut shortens s to what is shown of foreign texts.
@@ -245,7 +273,8 @@ func cut(s string) string {
 
 // retryAfter reads a Retry-After header, seconds or a date.
 func retryAfter(s string) time.Duration {
-	if seconds, err := strconv.Atoi(s); err == nil {
+	// Out of range, it is the nearest number within.
+	if seconds, err := strconv.ParseInt(s, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(max(seconds, 0), 1<<30)) * time.Second
 	}
 	if date, err := http.ParseTime(s); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -37,14 +38,20 @@ var ErrInvalidResponse = errors.New("invalid response")
 // ErrNoKey is the cause when there is no API key to send; nothing was sent.
 var ErrNoKey = errors.New("no API key")
 
-// bodyError is what went wrong after a status had arrived.
-type bodyError struct {
-	statusCode int
+// failure is an error with the text that may be shown of it.
+type failure struct {
+	statusCode int // that had arrived before, or 0
 	err        error
+	text       string
 }
 
-func (e bodyError) Error() string { return e.err.Error() }
-func (e bodyError) Unwrap() error { return e.err }
+// failed is what went wrong after a status had arrived.
+func failed(resp *http.Response, err error) error {
+	return failure{resp.StatusCode, err, clean(err.Error(), resp)}
+}
+
+func (e failure) Error() string { return e.text }
+func (e failure) Unwrap() error { return e.err }
 
 // StatusCode returns the HTTP status that came with err (200 for nil), or 0
 // where there was none.
@@ -55,7 +62,7 @@ func StatusCode(err error) int {
 	if e, ok := errors.AsType[Error](err); ok {
 		return e.StatusCode
 	}
-	if e, ok := errors.AsType[bodyError](err); ok {
+	if e, ok := errors.AsType[failure](err); ok {
 		return e.statusCode
 	}
 	return 0

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
@@ -29,12 +30,12 @@ type Config struct {
 type AccountConfig struct {
 	Name                  string                  `yaml:"name"`
 	HTTPClientConfig      config.HTTPClientConfig `yaml:"http_client_config"`
-	JobIDs                []string                `yaml:"job_ids"`
-	JobIDFiles            []string                `yaml:"job_id_files"`
-	Discover              *Discover               `yaml:"discover"`
+	JobIDs                []string                `yaml:"job_ids,omitempty"`
+	JobIDFiles            []string                `yaml:"job_id_files,omitempty"`
+	Discover              *Discover               `yaml:"discover,omitempty"`
 	BaseURL               string                  `yaml:"base_url"`
 	ClientName            string                  `yaml:"client_name"`
-	Fetch                 string                  `yaml:"fetch"` // FetchGet or FetchList; "" is get, or list with discovery
+	Fetch                 string                  `yaml:"fetch,omitempty"` // FetchGet or FetchList; "" is get, or list with discovery
 	Timeout               model.Duration          `yaml:"timeout"`
 	MaxConcurrentRequests int                     `yaml:"max_concurrent_requests"`
 	RequestsPerMinute     float64                 `yaml:"requests_per_minute"` // 0: no limit
@@ -157,12 +158,18 @@ func (c *AccountConfig) Validate() error {
 	switch {
 	case c.MaxConcurrentRequests < 1:
 		return errors.New(c.setting("max-concurrent-requests") + " must be at least 1")
-	case c.RequestsPerMinute < 0:
-		return errors.New(c.setting("requests-per-minute") + " must not be negative; 0 sets no limit")
+	case c.RequestsPerMinute != 0 && !(c.RequestsPerMinute >= 1e-6 && c.RequestsPerMinute <= 1e6): // NaN is neither
+		return errors.New(c.setting("requests-per-minute") + " must be between 0.000001 and 1000000, or 0 for no limit")
 	case c.Timeout <= 0:
 		return errors.New(c.setting("timeout") + " must be longer than 0s")
 	case c.Fetch != "" && c.Fetch != FetchGet && c.Fetch != FetchList:
 		return fmt.Errorf("%s is %q; it must be get or list", c.setting("fetch"), c.Fetch)
+	case strings.ContainsFunc(c.ClientName, unicode.IsControl):
+		return errors.New(c.setting("client-name") + " must not hold control characters; it is sent as a header")
+	case c.Discover != nil && c.Discover.MaxAge <= 0:
+		return errors.New(c.setting("discover.max-age") + " must be longer than 0s")
+	case c.Discover != nil && c.Discover.MaxJobs < 1:
+		return errors.New(c.setting("discover.max-jobs") + " must be at least 1")
 	}
 	return nil
 }

@@ -3,17 +3,15 @@ package collector_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/config"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
@@ -76,24 +74,30 @@ func (b *bench) start(server *cohertest.Server, cfg *collector.Config) {
 	b.t.Cleanup(b.set.Close)
 }
 
-// scrape returns the series of one scrape, by name and labels as in the text
-// format.
-func (b *bench) scrape(timeout time.Duration) series {
+// gather scrapes once.
+func (b *bench) gather(timeout time.Duration) []*dto.MetricFamily {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), timeout)
 	defer cancel()
-	reg := prometheus.NewPedanticRegistry()
+	reg := prometheus.NewRegistry()
 	reg.MustRegister(b.set.Scrape(ctx))
 	families, err := reg.Gather()
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return families
+}
+
+// scrape returns the series of one scrape, by name and labels as in the text
+// format.
+func (b *bench) scrape(timeout time.Duration) series {
+	b.t.Helper()
 	got := series{}
-	for _, family := range families {
+	for _, family := range b.gather(timeout) {
 		for _, m := range family.Metric {
 			var labels []string
 			for _, l := range m.Label {
-				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+				labels = append(labels, l.GetName()+"="+strconv.Quote(l.GetValue()))
 			}
 			name := family.GetName()
 			if len(labels) > 0 {
@@ -123,29 +127,3 @@ func (s series) job(metric string, i int, labels ...string) (float64, bool) {
 	v, ok := s[name+"}"]
 	return v, ok
 }
-
-func minutes(n float64) model.Duration { return model.Duration(n * float64(time.Minute)) }
-
-func TestSmoke(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 2, nil)
-		b.user.Update("job-001", func(j *cohertest.Job) { j.Status = "failed"; j.InputTokens = 12 })
-		reg := prometheus.NewPedanticRegistry()
-		reg.MustRegister(b.set.Scrape(t.Context()), b.reg)
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			expfmt.MetricFamilyToText(testWriter{t}, f)
-		}
-		if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
-			t.Error(problems, err)
-		}
-		t.Log(b.logs)
-	})
-}
-
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(p []byte) (int, error) { w.t.Logf("%s", strings.TrimSpace(string(p))); return len(p), nil }
