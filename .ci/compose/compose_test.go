@@ -1,0 +1,161 @@
+// Package compose_test loads deploy/docker-compose.yml the way that docker
+// compose does: strictly, so that a misspelt key is an error.
+//
+// Run it with -count=1, as go test does not see a change outside its module.
+package compose_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+const deploy = "../../deploy"
+
+// load reads the compose file as it is for a user who has these lines in .env.
+func load(t *testing.T, env ...string) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(deploy, "docker-compose.yml")},
+		cli.WithWorkingDirectory(deploy), cli.WithEnv(env), cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+func service(t *testing.T, project *types.Project, name string) types.ServiceConfig {
+	t.Helper()
+	s, err := project.GetService(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDemoWithoutEnv(t *testing.T) {
+	exporter := service(t, load(t), "exporter")
+	if got := []string(exporter.Command); !slices.Equal(got, []string{"--demo"}) {
+		t.Errorf("without an .env the exporter runs with %q, want --demo", got)
+	}
+	for name, value := range exporter.Environment {
+		if value != nil {
+			t.Errorf("without an .env the exporter has %s=%q in its environment", name, *value)
+		}
+	}
+}
+
+func TestRealWithEnv(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(deploy, ".env.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled := strings.NewReplacer("CO_API_KEY=", "CO_API_KEY=key", "COHERE_JOB_IDS=", "COHERE_JOB_IDS=ebd-1,ebd-2").
+		Replace(string(example))
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte(filled), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := cli.NewProjectOptions([]string{filepath.Join(deploy, "docker-compose.yml")},
+		cli.WithEnvFiles(file), cli.WithDotEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	exporter := service(t, project, "exporter")
+	for _, flag := range []string{
+		"--cohere.fetch=list", "--cohere.requests-per-minute=40",
+		"--cohere.refresh-interval=55s", "--cohere.settled-interval=1h",
+	} {
+		if !slices.Contains(exporter.Command, flag) {
+			t.Errorf("with .env.example the exporter runs with %q, without %s", exporter.Command, flag)
+		}
+	}
+	for name, want := range map[string]string{"CO_API_KEY": "key", "COHERE_JOB_IDS": "ebd-1,ebd-2"} {
+		if got := exporter.Environment[name]; got == nil || *got != want {
+			t.Errorf("%s is %v in the exporter, want %q", name, got, want)
+		}
+	}
+}
+
+func TestServices(t *testing.T) {
+	project := load(t)
+	pinned := regexp.MustCompile(`^docker\.io/[a-z/]+:v?\d+\.\d+\.\d+$`)
+	for _, s := range project.Services {
+		if s.Build == nil && !pinned.MatchString(s.Image) {
+			t.Errorf("%s: image %s is not pinned", s.Name, s.Image)
+		}
+		if s.HealthCheck == nil && s.Name != "exporter" {
+			t.Errorf("%s has no health check", s.Name)
+		}
+		if s.Name != "network" && s.NetworkMode != "service:network" {
+			t.Errorf("%s is not on the network that all share", s.Name)
+		}
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" {
+				t.Errorf("%s: port %s is open to other machines", s.Name, port.Published)
+			}
+		}
+		for _, volume := range s.Volumes {
+			if volume.Type != types.VolumeTypeBind {
+				continue
+			}
+			if _, err := os.Stat(volume.Source); err != nil {
+				t.Errorf("%s: %v", s.Name, err)
+			}
+			if !volume.ReadOnly {
+				t.Errorf("%s can write to %s", s.Name, volume.Source)
+			}
+		}
+	}
+
+	// It has no program to ask with, so its neighbour asks, and those that need it wait for that.
+	network := service(t, project, "network")
+	if !strings.Contains(strings.Join(network.HealthCheck.Test, " "), ":10110/-/ready") ||
+		service(t, project, "prometheus").DependsOn["network"].Condition != types.ServiceConditionHealthy {
+		t.Error("Prometheus does not wait for the exporter")
+	}
+	exporter := service(t, project, "exporter")
+	if !exporter.ReadOnly || !slices.Equal(exporter.CapDrop, []string{"ALL"}) ||
+		!slices.Equal(exporter.SecurityOpt, []string{"no-new-privileges:true"}) {
+		t.Error("the exporter is not confined")
+	}
+}
+
+// The provisioned files are used as they are: the names in them lead to the
+// one network that all services share.
+func TestAddresses(t *testing.T) {
+	network := service(t, load(t), "network")
+	known := append([]string{"localhost"}, network.Networks["default"].Aliases...)
+	address := regexp.MustCompile(`(?m)^\s*(?:url: http://|- targets: \[')([^:]+):(\d+)`)
+	for _, file := range []string{"prometheus/prometheus.yml", "grafana/provisioning/datasources/prometheus.yml"} {
+		content, err := os.ReadFile(filepath.Join(deploy, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := address.FindAllStringSubmatch(string(content), -1)
+		if len(found) == 0 {
+			t.Errorf("%s has no address", file)
+		}
+		for _, a := range found {
+			published := slices.ContainsFunc(network.Ports, func(p types.ServicePortConfig) bool { return p.Published == a[2] })
+			if !slices.Contains(known, a[1]) || !published {
+				t.Errorf("%s: nothing answers at %s:%s", file, a[1], a[2])
+			}
+		}
+	}
+}

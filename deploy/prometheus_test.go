@@ -1,0 +1,265 @@
+package deploy_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v2"
+)
+
+const runbookURL = "https://github.com/cohere-exporter/cohere_exporter/blob/main/deploy/RUNBOOK.md"
+
+// ruleFile is a file of alerts and recording rules.
+type ruleFile struct {
+	Groups []struct {
+		Name  string `yaml:"name"`
+		Rules []rule `yaml:"rules"`
+	} `yaml:"groups"`
+}
+
+type rule struct {
+	Record      string            `yaml:"record"`
+	Alert       string            `yaml:"alert"`
+	Expr        string            `yaml:"expr"`
+	For         model.Duration    `yaml:"for"`
+	Labels      map[string]string `yaml:"labels"`
+	Annotations map[string]string `yaml:"annotations"`
+}
+
+// prometheusTool returns promtool or prometheus: the one that the variable
+// PROMTOOL or PROMETHEUS names, or the one on the path.
+func prometheusTool(t *testing.T, name string) string {
+	t.Helper()
+	if path := os.Getenv(strings.ToUpper(name)); path != "" {
+		return path
+	}
+	return tool(t, name)
+}
+
+// run runs a program and fails the test with its output if it fails.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(program), strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func readYAML(t *testing.T, path string, into any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(b, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+func alerts(t *testing.T) []rule {
+	t.Helper()
+	var file ruleFile
+	readYAML(t, "prometheus/alerts.yml", &file)
+	var alerts []rule
+	for _, group := range file.Groups {
+		for _, r := range group.Rules {
+			if r.Alert != "" {
+				alerts = append(alerts, r)
+			}
+		}
+	}
+	return alerts
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files %s (%v)", pattern, err)
+	}
+	return files
+}
+
+func TestPrometheusConfig(t *testing.T) {
+	run(t, prometheusTool(t, "promtool"), "check", "config", "--lint=all", "--lint-fatal", "prometheus/prometheus.yml")
+
+	var config struct {
+		Global struct {
+			ScrapeInterval model.Duration `yaml:"scrape_interval"`
+		} `yaml:"global"`
+	}
+	b, err := os.ReadFile("prometheus/prometheus.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Duration(config.Global.ScrapeInterval); got != time.Minute {
+		t.Errorf("scrape interval is %v, want the minute that Cohere counts requests in", got)
+	}
+}
+
+func TestPrometheusRules(t *testing.T) {
+	run(t, prometheusTool(t, "promtool"), "check", "rules", "--lint=all", "--lint-fatal",
+		"prometheus/alerts.yml", "prometheus/recording.yml", "prometheus/cost.example.yml")
+}
+
+func TestPrometheusRuleTests(t *testing.T) {
+	promtool := prometheusTool(t, "promtool")
+	for _, file := range glob(t, "prometheus/tests/*.yml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			run(t, promtool, "test", "rules", file)
+		})
+	}
+}
+
+// Every alert has been seen to fire, with all of its text, and to be silent.
+func TestPrometheusRuleTestsAreComplete(t *testing.T) {
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, file := range glob(t, "prometheus/tests/*.yml") {
+		var tests struct {
+			Tests []struct {
+				AlertRuleTest []struct {
+					Alertname string           `yaml:"alertname"`
+					ExpAlerts []map[string]any `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			} `yaml:"tests"`
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(b, &tests); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, test := range tests.Tests {
+			for _, at := range test.AlertRuleTest {
+				if len(at.ExpAlerts) > 0 {
+					fires[at.Alertname] = true
+				} else {
+					silent[at.Alertname] = true
+				}
+			}
+		}
+	}
+	for _, a := range alerts(t) {
+		if !fires[a.Alert] {
+			t.Errorf("no test in which %s fires", a.Alert)
+		}
+		if !silent[a.Alert] {
+			t.Errorf("no test in which %s is silent", a.Alert)
+		}
+	}
+}
+
+func TestAlerts(t *testing.T) {
+	anchors := map[string]bool{}
+	b, err := os.ReadFile("RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllSubmatch(b, -1) {
+		anchors[strings.ToLower(string(m[1]))] = true
+	}
+
+	names := map[string]bool{}
+	for _, a := range alerts(t) {
+		if names[a.Alert] {
+			t.Errorf("%s: more than one alert of this name", a.Alert)
+		}
+		names[a.Alert] = true
+		if s := a.Labels["severity"]; s != "critical" && s != "warning" {
+			t.Errorf("%s: severity is %q, want critical or warning", a.Alert, s)
+		}
+		for _, annotation := range []string{"summary", "description"} {
+			if a.Annotations[annotation] == "" {
+				t.Errorf("%s: no %s", a.Alert, annotation)
+			}
+		}
+		anchor := strings.ToLower(a.Alert)
+		if got, want := a.Annotations["runbook_url"], runbookURL+"#"+anchor; got != want {
+			t.Errorf("%s: runbook_url is %s, want %s", a.Alert, got, want)
+		}
+		if !anchors[anchor] {
+			t.Errorf("%s: no section in RUNBOOK.md", a.Alert)
+		}
+		delete(anchors, anchor)
+	}
+	for anchor := range anchors {
+		t.Errorf("RUNBOOK.md has a section %q and there is no such alert", anchor)
+	}
+}
+
+// A window bridges two missed scrapes if it holds four of them.
+func TestRuleWindows(t *testing.T) {
+	window := regexp.MustCompile(`\[(\w+)[\]:]`)
+	for _, path := range []string{"prometheus/alerts.yml", "prometheus/recording.yml"} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range window.FindAllSubmatch(b, -1) {
+			d, err := model.ParseDuration(string(m[1]))
+			if err != nil {
+				continue // group_by and the like
+			}
+			if time.Duration(d) < 4*time.Minute {
+				t.Errorf("%s: the window %s is shorter than four scrapes", path, m[0])
+			}
+		}
+	}
+}
+
+// Every line of a promql block in the runbook is an expression.
+func TestRunbookQueries(t *testing.T) {
+	promtool := prometheusTool(t, "promtool")
+	b, err := os.ReadFile("RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := "groups:\n  - name: runbook\n    rules:\n"
+	n := 0
+	for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllSubmatch(b, -1) {
+		for expr := range strings.Lines(string(block[1])) {
+			n++
+			rules += fmt.Sprintf("      - {record: 'runbook:line:%d', expr: '%s'}\n", n,
+				strings.ReplaceAll(strings.TrimSpace(expr), "'", "''"))
+		}
+	}
+	if n < len(alerts(t)) {
+		t.Errorf("%d queries for %d alerts", n, len(alerts(t)))
+	}
+	file := filepath.Join(t.TempDir(), "runbook.yml")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, promtool, "check", "rules", file)
+}
+
+// The example of a price table has each price once, none of them real.
+func TestCostExample(t *testing.T) {
+	var file ruleFile
+	readYAML(t, "prometheus/cost.example.yml", &file)
+	var seen []string
+	for _, r := range file.Groups[0].Rules {
+		if r.Expr != "vector(1.00)" {
+			t.Errorf("%v: %s is not the example's price", r.Labels, r.Expr)
+		}
+		key := r.Labels["model"] + " " + r.Labels["type"]
+		if slices.Contains(seen, key) {
+			t.Errorf("%s is listed twice", key)
+		}
+		seen = append(seen, key)
+	}
+}
