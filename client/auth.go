@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -65,7 +66,8 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
 	}
-	req = req.Clone(req.Context())
+	req = req.WithContext(req.Context()) // a copy, whose headers only are new
+	req.Header = maps.Clone(req.Header)
 	req.Header.Set("Authorization", a.scheme+" "+key)
 	resp, err := a.next.RoundTrip(req)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -173,11 +174,10 @@ func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
 			}
 			return nil
 		})
-		switch err {
-		case nil:
-			io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
-		case stop:
-		default:
+		switch {
+		case err == nil:
+			_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
+		case !errors.Is(err, stop):
 			yield(Job{}, failed(resp, body.explain(err)))
 		}
 	}
@@ -198,7 +198,7 @@ func CheckID(id string) error {
 
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
-	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: c.header.Clone()}).WithContext(ctx)
+	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: maps.Clone(c.header)}).WithContext(ctx)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// The URL that http.Client puts in front says nothing new.
@@ -244,7 +244,11 @@ func message(resp *http.Response) string {
 // the request that was really sent tells.
 func clean(text string, resp *http.Response) string {
 	if resp.Request != nil { // not all that stand in for a transport set it
-		_, key, _ := strings.Cut(resp.Request.Header.Get("Authorization"), " ")
+		authorization := resp.Request.Header.Get("Authorization")
+		_, key, ok := strings.Cut(authorization, " ")
+		if !ok { // no scheme
+			key = authorization
+		}
 		text = hide(strings.TrimSpace(key), text)
 	}
 	return cut(printable(text))
@@ -323,8 +327,11 @@ func (c *cappedReader) Read(p []byte) (int, error) {
 // explain says why a body could not be used: err is what its reader met. An
 // answer that the time limit cut short is no invalid one.
 func (c *cappedReader) explain(err error) error {
-	if c.err != nil && c.err != io.EOF {
+	if c.err != nil && !errors.Is(c.err, io.EOF) {
 		err = c.err
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
 	if reason := ReasonOf(err); reason == Timeout || errors.Is(err, context.Canceled) || reason == InvalidResponse {
 		return err
@@ -397,9 +404,6 @@ func decodeList(r io.Reader, each func(Job) error) error {
 
 func expect(dec *json.Decoder, want json.Delim) error {
 	got, err := dec.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -36,11 +37,16 @@ func (o *Optional[T]) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil
 	}
-	if json.Unmarshal(data, &o.Value) != nil {
-		*o = Optional[T]{}
-		return nil
+	var err error
+	switch v := any(&o.Value).(type) {
+	case *float64: // most fields are; this is several times faster
+		*v, err = strconv.ParseFloat(string(data), 64)
+	default:
+		err = json.Unmarshal(data, v)
 	}
-	o.Valid = true
+	if o.Valid = err == nil; !o.Valid {
+		*o = Optional[T]{}
+	}
 	return nil
 }
 
