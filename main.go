@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unicode"
@@ -72,6 +75,7 @@ func run(args []string) error {
 		logFormat = app.Flag("log.format", "Format of the log: logfmt or json.").Default("logfmt").Enum("logfmt", "json")
 	)
 	nameErrors(app)
+	app.UsageWriter(os.Stdout)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("cohere_exporter"))
 	if _, err := app.Parse(args); err != nil {
@@ -79,6 +83,12 @@ func run(args []string) error {
 	}
 	logger, slogger := newLogger(os.Stderr, *logLevel, *logFormat)
 
+	if err := web.CheckMetricsPath(*metricsPath); err != nil {
+		return fmt.Errorf("--web.telemetry-path: %w", err)
+	}
+	if err := toolkit.Validate(*toolkitFlags.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
 	cfg, err := account.config(*configFile, *demo, logger)
 	if err != nil {
 		return err
@@ -123,9 +133,8 @@ func run(args []string) error {
 	}
 	handler, err := web.NewHandler(options)
 	if err != nil {
-		return fmt.Errorf("--web.telemetry-path: %w", err)
+		return err
 	}
-	level.Info(logger).Log("msg", "starting cohere_exporter", "version", version.Info(), "accounts", len(cfg.Accounts))
 	return serve(handler, toolkitFlags, reloader, slogger)
 }
 
@@ -137,7 +146,15 @@ func serve(handler http.Handler, flags *toolkit.FlagConfig, reloader *collector.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	started := sync.OnceFunc(func() { logger.Info("started cohere_exporter", "version", version.Info()) })
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { // there is one: errors before are all that is logged
+			started()
+			return context.Background()
+		},
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- toolkit.ListenAndServe(server, flags, logger) }()
 	for {
@@ -145,7 +162,10 @@ func serve(handler http.Handler, flags *toolkit.FlagConfig, reloader *collector.
 		case <-hangup:
 			_ = reloader.Reload() // it has logged what went wrong
 		case err := <-ended:
-			return fmt.Errorf("--web.listen-address or --web.config.file: %w", err)
+			if *flags.WebSystemdSocket {
+				return fmt.Errorf("--web.systemd-socket: %w", err)
+			}
+			return fmt.Errorf("--web.listen-address: %w; choose another", err)
 		case <-ctx.Done():
 			stop() // a second signal ends the process at once
 			logger.Info("shutting down")
@@ -262,12 +282,19 @@ func (f *accountFlags) config(file string, demo bool, logger log.Logger) (*colle
 			account.JobIDs = splitIDs(f.jobIDs)
 		}
 		delete(f.given, "--cohere.job-id")
+		if err := account.Validate(); err != nil {
+			return nil, err
+		}
 		return &collector.Config{Accounts: []collector.AccountConfig{account}}, f.notBeside("--demo", logger)
 	case file != "":
 		if err := f.notBeside("--config.file", logger); err != nil {
 			return nil, err
 		}
-		return collector.LoadFile(file)
+		cfg, err := collector.LoadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--config.file: %w", err)
+		}
+		return cfg, nil
 	}
 	if err := f.finish(); err != nil {
 		return nil, err
@@ -313,17 +340,21 @@ func (f *accountFlags) finish() (err error) {
 	}
 	a.HTTPClientConfig.Authorization = &config.Authorization{CredentialsFile: f.keyFile}
 	if f.keyFile != "" {
-		if _, err := client.KeyFile(f.keyFile)(); err != nil {
-			return fmt.Errorf("--cohere.api-key-file: %w", err)
+		_, err := client.KeyFile(f.keyFile)()
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err // without the path: it could be the key
+		}
+		if err != nil {
+			return fmt.Errorf("--cohere.api-key-file: %w; name a file that holds the API key in one line", err)
 		}
 		return nil
 	}
-	key, ok := os.LookupEnv(keyVariable)
-	if !ok {
+	key := os.Getenv(keyVariable)
+	if key == "" {
 		return fmt.Errorf("no API key: set --cohere.api-key-file or %s", keyVariable)
 	}
 	if _, err := client.StaticKey(key)(); err != nil {
-		return fmt.Errorf("%s %w", keyVariable, err)
+		return fmt.Errorf("%s %w; set it to the API key, or set --cohere.api-key-file", keyVariable, err)
 	}
 	a.HTTPClientConfig.Authorization.Credentials = config.Secret(key)
 	return nil
@@ -344,13 +375,17 @@ func duration(flag *kingpin.FlagClause) *model.Duration {
 	return &d
 }
 
-// nameErrors makes the errors of all flags tell which flag they are about.
+// nameErrors makes the errors of all flags tell which flag they are about, and
+// what it takes.
 func nameErrors(app *kingpin.Application) {
 	for _, flag := range app.Model().Flags {
+		named := namedValue{flag.Value, flag.Name}
 		switch flag.Value.(type) {
-		case interface{ IsBoolFlag() bool }, interface{ IsCumulative() bool }:
+		case interface{ IsBoolFlag() bool }:
+			app.GetFlag(flag.Name).SetValue(namedBool{named})
+		case interface{ IsCumulative() bool }: // takes any text
 		default:
-			app.GetFlag(flag.Name).SetValue(namedValue{flag.Value, flag.Name})
+			app.GetFlag(flag.Name).SetValue(named)
 		}
 	}
 }
@@ -361,8 +396,31 @@ type namedValue struct {
 }
 
 func (v namedValue) Set(s string) error {
-	if err := v.Value.Set(s); err != nil {
+	err := v.Value.Set(s)
+	takes := ""
+	switch value := v.Value.(type) {
+	case *model.Duration:
+		takes = "a duration such as 30s, 5m or 7d"
+	case kingpin.Getter:
+		switch value.Get().(type) {
+		case int:
+			takes = "a whole number"
+			_, err = strconv.Atoi(s) // kingpin would cut 1.5 to 1
+		case float64:
+			takes = "a number"
+		case bool:
+			takes = "true or false"
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case takes == "":
 		return fmt.Errorf("--%s: %w", v.name, err)
 	}
-	return nil
+	return fmt.Errorf("--%s takes %s, not %q", v.name, takes, s)
 }
+
+type namedBool struct{ namedValue }
+
+func (namedBool) IsBoolFlag() bool { return true }

@@ -39,8 +39,10 @@ type account struct {
 	turn    uint64 // counts scrapes, requests and answers, to tell what came first
 	warning string // the API's last one
 
-	fixed   []string // job IDs from flags and files
-	found   []string // from discovery
+	given   []string // job IDs from flags or configuration
+	files   *jobFiles
+	filed   []string // job IDs from files
+	found   []string // job IDs from discovery
 	dropped int      // by discovery
 	jobs    map[string]*job
 	sorted  []*job   // by ID
@@ -66,8 +68,9 @@ type scrape struct {
 	done    chan struct{} // closed when it waits for none
 }
 
-func newAccount(name string, s *schema) *account {
+func newAccount(name string, s *schema, w *dirWatcher) *account {
 	a := &account{name: name, schema: s, labels: s.accountLabels(name)}
+	a.files = newJobFiles(nil, w, log.NewNopLogger())
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -94,13 +97,16 @@ func (a *account) configure(cfg AccountConfig, c *client.Client, m apiMetrics, l
 		}
 		a.client = c
 		a.jobs, a.found, a.dropped = nil, nil, 0
-		a.list.reason, a.list.skipped = "", ""
+		a.list.reason, a.list.skipped, a.list.told = "", "", ""
 		a.list.fetched, a.list.answered = time.Time{}, 0
+		a.list.asked, a.list.passed = 0, 0
 	}
 	if cfg.Discover == nil {
 		a.found, a.dropped = nil, 0
 	}
-	a.fixed = a.distinct(cfg.JobIDs)
+	a.given = a.distinct(cfg.JobIDs)
+	a.files.follow(cfg.JobIDFiles, a.logger)
+	a.filed, _ = a.files.read()
 	a.watch()
 }
 
@@ -109,19 +115,18 @@ func (a *account) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
+	a.metrics = newAPIMetrics(a.schema.withAccount).of(a.name, a.schema.withAccount) // late answers bring no series back
 	a.client.CloseIdleConnections()
 }
 
 // distinct leaves out job IDs that were given before, and tells of them.
 func (a *account) distinct(ids []string) []string {
-	seen := make(map[string]bool, len(ids))
+	seen := make(map[string]int, len(ids))
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		if seen[id] {
+		if seen[id]++; seen[id] == 2 {
 			level.Warn(a.logger).Log("msg", "job ID is given more than once", "job_id", id)
 		}
-		again := seen[id]
-		seen[id] = true
-		return again
+		return seen[id] > 1
 	})
 }
 
@@ -131,6 +136,10 @@ func (a *account) refresh(ctx context.Context) report {
 	began := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if filed, _ := a.files.read(); !slices.Equal(filed, a.filed) {
+		a.filed = filed
+		a.watch()
+	}
 	s := a.enter()
 	defer a.leave(s)
 	for ctx.Err() == nil && a.request(s) {
@@ -231,7 +240,7 @@ func (a *account) next() *request {
 	}
 	t, verdict := a.limit.take(time.Now())
 	switch verdict {
-	case alone: // its worker comes back for the others
+	case tooSoon: // the worker of that one comes back
 		return nil
 	case overBudget:
 		a.skip(tooMany)
@@ -298,8 +307,8 @@ func (a *account) send(r *request) {
 	var watched map[string]bool
 	if r.job == &a.list {
 		endpoint = listEndpoint
-		watched = make(map[string]bool, len(a.fixed))
-		for _, id := range a.fixed {
+		watched = make(map[string]bool, len(a.given)+len(a.filed))
+		for _, id := range slices.Concat(a.given, a.filed) {
 			watched[id] = true
 		}
 	}
@@ -318,7 +327,9 @@ func (a *account) send(r *request) {
 	cancel()
 	a.mu.Lock()
 
-	a.count(r, endpoint, err)
+	if !r.ticket.revoked {
+		a.count(r, endpoint, err)
+	}
 	a.limit.done(r.ticket)
 	a.turn++
 	defer a.end(r)
@@ -328,9 +339,12 @@ func (a *account) send(r *request) {
 	if c != a.client {
 		return
 	}
-	reason := client.ReasonOf(err)
 	switch {
-	case reason == client.RateLimited:
+	case r.ticket.revoked:
+		a.metrics.skipped.WithLabelValues(string(client.RateLimited)).Inc()
+		a.pass(r.job, client.RateLimited)
+		return
+	case client.ReasonOf(err) == client.RateLimited:
 		a.refused(r, err)
 		return
 	case client.StatusCode(err) != 0 && a.limit.answered(r.ticket):
@@ -341,12 +355,14 @@ func (a *account) send(r *request) {
 	case endpoint == listEndpoint:
 		a.listed(r, list, err)
 	case a.jobs[r.job.id] != r.job: // no longer watched
+	case err == nil && r.began.Before(r.job.fetched): // a list that was asked for later is newer
 	case err != nil:
 		a.failed(r.job, err)
 	default:
 		a.succeeded(r.job, got, r.began)
 		r.job.unitsKnown = r.job.settled && !r.began.Before(r.job.unitsFrom)
 		r.job.lacksUnits = r.job.lacksUnits && !r.job.unitsKnown
+		a.recovered(r.job)
 	}
 }
 
@@ -358,10 +374,10 @@ func (a *account) trace(ctx context.Context, cancel context.CancelFunc, t *ticke
 			a.mu.Lock()
 			again := t.sent
 			ok := a.limit.send(t, time.Now())
-			a.mu.Unlock()
-			if again {
+			if again && ok { // the one before got no answer; count counts the last
 				a.metrics.requests.WithLabelValues(endpoint, "error").Inc()
 			}
+			a.mu.Unlock()
 			if ok {
 				return
 			}
@@ -396,6 +412,10 @@ func (a *account) refused(r *request, err error) {
 	if !closed {
 		return
 	}
+	if a.limit.refusals > 1 {
+		level.Debug(a.logger).Log("msg", "API still refuses requests", "wait", wait.Round(time.Millisecond), "err", err)
+		return
+	}
 	keyvals := []any{"msg", "API refuses requests; not asking for a while", "wait", wait.Round(time.Millisecond)}
 	if a.limit.budget == 0 {
 		keyvals = append(keyvals, "hint", "set "+a.config.setting("requests-per-minute")+" below the key's limit, and "+
@@ -415,10 +435,10 @@ func (a *account) listed(r *request, l listing, err error) {
 		}
 		return
 	}
-	if a.list.reason != "" {
+	if a.list.told != "" {
 		level.Info(a.logger).Log("msg", "fetching the list of jobs works again")
 	}
-	a.list.reason, a.list.skipped = "", ""
+	a.list.reason, a.list.skipped, a.list.told = "", "", ""
 	a.list.fetched, a.list.answered = r.began, a.turn
 	if a.config.Discover != nil {
 		a.found, a.dropped = l.found, l.dropped
@@ -440,18 +460,18 @@ func (a *account) listed(r *request, l listing, err error) {
 		a.succeeded(j, j.merge(entry), r.began)
 		j.unitsKnown = j.unitsKnown && j.settled
 		j.lacksUnits = j.settled && !j.unitsKnown && entry.Meta.BilledUnits == client.BilledUnits{}
+		a.recovered(j)
 	}
 }
 
 // watch follows which jobs there are to watch. Those that stay keep their
 // memory.
 func (a *account) watch() {
-	jobs := make(map[string]*job, len(a.fixed)+len(a.found))
-	for _, ids := range [][]string{a.fixed, a.found} {
-		for _, id := range ids {
-			if jobs[id] = a.jobs[id]; jobs[id] == nil {
-				jobs[id] = newJob(id, a.labels, a.schema)
-			}
+	ids := slices.Concat(a.given, a.filed, a.found)
+	jobs := make(map[string]*job, len(ids))
+	for _, id := range ids {
+		if jobs[id] = a.jobs[id]; jobs[id] == nil {
+			jobs[id] = newJob(id, a.labels, a.schema)
 		}
 	}
 	a.jobs = jobs
@@ -471,26 +491,25 @@ func (a *account) watch() {
 // failed remembers a failed attempt.
 func (a *account) failed(j *job, err error) {
 	reason := client.ReasonOf(err)
-	logger := log.With(a.logger, "job_id", j.id)
+	logger, msg := level.Warn(a.logger), "fetching failed"
+	if j.told == reason {
+		logger, msg = level.Debug(a.logger), "fetching still fails"
+	}
+	keyvals := []any{"msg", msg, "job_id", j.id}
 	if j == &a.list {
-		logger = log.With(a.logger, "endpoint", listEndpoint)
+		keyvals = []any{"msg", msg, "endpoint", listEndpoint}
 	}
-	if j.reason == reason {
-		level.Debug(logger).Log("msg", "fetching still fails", "reason", reason, "err", err)
-	} else if reason == client.NotFound && j != &a.list {
-		level.Warn(logger).Log("msg", "fetching failed", "reason", reason,
-			"hint", "a job is visible only to the user who started it", "err", err)
-	} else {
-		level.Warn(logger).Log("msg", "fetching failed", "reason", reason, "err", err)
+	keyvals = append(keyvals, "reason", reason)
+	if reason == client.NotFound && j != &a.list {
+		keyvals = append(keyvals, "hint", "a job is visible only to the user who started it")
 	}
+	logger.Log(append(keyvals, "err", err)...)
+	j.told = reason
 	j.fail(reason)
 }
 
 // succeeded remembers a job's answer.
 func (a *account) succeeded(j *job, got client.Job, began time.Time) {
-	if j.reason != "" {
-		level.Info(a.logger).Log("msg", "fetching works again", "job_id", j.id)
-	}
 	before := j.succeed(got, began, a.policy)
 	j.answered = a.turn
 	if before != "" && before != got.Status {
@@ -498,11 +517,20 @@ func (a *account) succeeded(j *job, got client.Job, began time.Time) {
 	}
 }
 
+// recovered tells that fetching a job works again, when nothing of it is left to
+// ask for: what failed may be what the list lacks.
+func (a *account) recovered(j *job) {
+	if j.told != "" && !j.lacksUnits {
+		j.told = ""
+		level.Info(a.logger).Log("msg", "fetching works again", "job_id", j.id)
+	}
+}
+
 // onWarning is called by the client with the API's warnings.
 func (a *account) onWarning(text string) {
-	a.metrics.warnings.WithLabelValues().Inc()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.metrics.warnings.WithLabelValues().Inc()
 	if a.warning != text {
 		a.warning = text
 		level.Warn(a.logger).Log("msg", "API warns", "warning", text)
@@ -518,6 +546,7 @@ type report struct {
 func (a *account) report(r round, took time.Duration) report {
 	now := time.Now()
 	var rep report
+	_, files := a.files.read()
 	add := func(d desc, value float64, labels ...string) {
 		rep.others = append(rep.others, a.schema.gauge(d, a.labels, value, labels...))
 	}
@@ -528,8 +557,14 @@ func (a *account) report(r round, took time.Duration) report {
 		rep.jobs = append(rep.jobs, v)
 		allUp = allUp && up
 	}
+	for _, file := range files {
+		add(jobFileSuccess, float01(file.err == nil), file.path)
+	}
 	if a.policy.list || a.policy.discover {
 		up, reason := a.list.state(now, r, a.policy)
+		if a.list.reason == "" && !listDue(&a.list.known, a.known, now, a.policy) {
+			up = true // however old: it is not to be asked for
+		}
 		add(listUp, float01(up))
 		if !up {
 			add(listFetchError, 1, string(reason))

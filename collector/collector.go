@@ -26,6 +26,7 @@ type Set struct {
 	metrics apiMetrics
 	logger  log.Logger
 	options Options
+	watcher dirWatcher // of job files
 
 	mu       sync.RWMutex
 	accounts []*account // by name
@@ -86,7 +87,7 @@ func (s *Set) Apply(cfg *Config) error {
 		}
 		a, stays := gone[c.Name]
 		if !stays {
-			a = newAccount(c.Name, s.schema)
+			a = newAccount(c.Name, s.schema, &s.watcher)
 		}
 		accounts[i] = a
 		if stays && a.config.sameAPI(c) {
@@ -120,6 +121,7 @@ func (s *Set) Close() {
 		a.close()
 	}
 	s.accounts = nil
+	s.watcher.Close()
 }
 
 // Scrape returns the collector of one scrape, which fetches until the deadline

@@ -1,15 +1,19 @@
 package collector
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 )
 
-// How long a gate stays closed after a refusal.
+// How long a gate stays closed after a refusal, and how many requests may then
+// be under way at once while refusals are fresh: what is sent together is
+// refused together.
 const (
 	maxRetryAfter = 10 * time.Minute // however long the API asks for
 	minBackOff    = 5 * time.Second  // where it does not ask; doubles while refusals go on
 	maxBackOff    = 2 * time.Minute
+	fewAtOnce     = 2
 )
 
 // verdict is whether a request may be sent now.
@@ -17,7 +21,7 @@ type verdict int
 
 const (
 	allowed verdict = iota
-	alone           // not beside the request that finds out whether the gate may open
+	tooSoon         // not before another one that is under way has ended
 	overBudget
 	rateLimited
 )
@@ -37,13 +41,14 @@ type limit struct {
 	closedAt time.Time // when that was
 	opens    time.Time // when it may open
 	refusals int       // in a row
-	prover   *ticket   // the request that goes alone
+	underWay int       // requests of later turns than that
 }
 
 // ticket is the leave to send one request.
 type ticket struct {
-	turn uint64
-	sent bool
+	turn    uint64
+	sent    bool
+	revoked bool // the gate closed before it was sent
 }
 
 // newLimit allows perMinute requests in any minute; below 1, one in any
@@ -69,50 +74,50 @@ func (l *limit) take(now time.Time) (*ticket, verdict) {
 		return nil, rateLimited
 	case !l.room(now):
 		return nil, overBudget
-	case l.careful(now) && l.prover != nil:
-		return nil, alone
+	case l.underWay >= l.atOnce(now):
+		return nil, tooSoon
 	}
 	l.turn++
 	l.unsent++
-	t := &ticket{turn: l.turn}
-	if l.careful(now) {
-		l.prover = t
-	}
-	return t, allowed
+	l.underWay++
+	return &ticket{turn: l.turn}, allowed
 }
 
 // room tells whether the budget has any left.
 func (l *limit) room(now time.Time) bool {
-	if l.budget == 0 {
-		return true
-	}
 	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= l.window {
 		l.sent = l.sent[1:]
 	}
-	return len(l.sent)+l.unsent < l.budget
+	return l.budget == 0 || len(l.sent)+l.unsent < l.budget
 }
 
-// careful tells whether requests go one at a time. They do until one has been
-// answered since the gate closed, and then for as long as refusals are fresh:
-// what is sent at once is refused at once.
-func (l *limit) careful(now time.Time) bool {
-	return l.refusals > 0 || l.closed > 0 && now.Sub(l.closedAt) < maxBackOff
+// atOnce is how many requests may be under way: one until it is answered after
+// the gate closed, and few for as long as refusals are fresh.
+func (l *limit) atOnce(now time.Time) int {
+	switch {
+	case l.refusals > 0:
+		return 1
+	case l.closed > 0 && now.Sub(l.closedAt) < maxBackOff:
+		return fewAtOnce
+	}
+	return math.MaxInt
 }
 
-// send notes that a request is written now, for the budget. It returns false
-// for a request that net/http would send again by itself beyond the budget.
+// send notes that a request is written now. It returns false where it must not
+// be: the gate has closed since, or net/http sends it again by itself and the
+// budget has no room for that.
 func (l *limit) send(t *ticket, now time.Time) bool {
-	if t.sent {
-		if !l.room(now) {
-			return false
-		}
-	} else {
+	switch {
+	case now.Before(l.opens):
+		t.revoked = !t.sent
+		return false
+	case t.sent && !l.room(now):
+		return false
+	case !t.sent:
 		t.sent = true
 		l.unsent--
 	}
-	if l.budget > 0 {
-		l.sent = append(l.sent, now)
-	}
+	l.sent = append(l.sent, now)
 	return true
 }
 
@@ -121,8 +126,8 @@ func (l *limit) done(t *ticket) {
 	if !t.sent {
 		l.unsent--
 	}
-	if l.prover == t {
-		l.prover = nil
+	if t.turn > l.closed {
+		l.underWay--
 	}
 }
 
@@ -140,6 +145,7 @@ func (l *limit) refused(t *ticket, now time.Time, retryAfter time.Duration) (wai
 	}
 	l.refusals++
 	l.closed, l.closedAt, l.opens = l.turn, now, now.Add(wait)
+	l.underWay = 0
 	return wait, true
 }
 

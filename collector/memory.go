@@ -27,6 +27,7 @@ type job struct {
 	answered uint64        // the turn of the last successful answer
 	skipped  client.Reason // why it was not asked when it was last due
 	last     client.Job    // the last known values
+	told     client.Reason // the failure that the log speaks of
 
 	failedByList bool // reason is the list's
 	unitsKnown   bool // the settled job was asked for its billed units
@@ -62,12 +63,12 @@ func (j *job) succeed(got client.Job, began time.Time, p policy) (before client.
 	j.success = &success
 	j.last = got
 
-	j.values = make([]gauge, 0, max(len(j.values), 20))
+	r := rows{schema: j.schema, base: j.labels, before: j.values, made: make([]gauge, 0, max(len(j.values), 20))}
 	for _, row := range jobRows {
-		row.values(&j.last, func(value float64, labels ...string) {
-			j.values = append(j.values, j.schema.gauge(row.desc, j.labels, value, labels...))
-		})
+		r.family = row.desc
+		row.add(&j.last, &r)
 	}
+	j.values = r.made
 	return before
 }
 
@@ -99,7 +100,7 @@ func (j *job) fail(reason client.Reason) {
 // forget drops the job's values, and keeps when they were last fetched.
 func (j *job) forget() {
 	j.fetched, j.last, j.values, j.changed = time.Time{}, client.Job{}, nil, nil
-	j.settled, j.confirmed, j.lacksUnits = false, false, false
+	j.settled, j.confirmed, j.lacksUnits, j.unitsKnown = false, false, false, false
 }
 
 // merge fills in what a list entry left out of what is known of the job.

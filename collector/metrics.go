@@ -26,8 +26,8 @@ type desc struct {
 // described and what is collected.
 type jobRow struct {
 	desc
-	// values calls add for every series the job has: absent is not zero.
-	values func(j *client.Job, add func(value float64, labels ...string))
+	// add adds every series that the job has: absent is not zero.
+	add func(j *client.Job, to *rows)
 }
 
 const fromMemory = " May be served from memory."
@@ -51,10 +51,10 @@ func knownStatus(s client.Status) client.Status {
 var jobRows = []jobRow{
 	{
 		desc{"cohere_embed_job_status", "1 for the status of the job, 0 for the others." + fromMemory, []string{"status"}},
-		func(j *client.Job, add func(float64, ...string)) {
+		func(j *client.Job, to *rows) {
 			now := knownStatus(j.Status)
 			for _, s := range statuses {
-				add(float01(s == now), string(s))
+				to.add(float01(s == now), string(s))
 			}
 		},
 	},
@@ -89,17 +89,17 @@ var jobRows = []jobRow{
 	{
 		desc{"cohere_embed_job_info", "What is known of the job besides its status and numbers. Always 1." + fromMemory,
 			[]string{"name", "model", "truncate", "input_dataset_id", "output_dataset_id"}},
-		func(j *client.Job, add func(float64, ...string)) {
-			add(1, j.Name, j.Model, j.Truncate, j.InputDatasetID, j.OutputDatasetID)
+		func(j *client.Job, to *rows) {
+			to.add(1, j.Name, j.Model, j.Truncate, j.InputDatasetID, j.OutputDatasetID)
 		},
 	},
 	{
 		desc{"cohere_embed_job_api_info", "The API version that answered. Always 1." + fromMemory,
 			[]string{"version", "deprecated", "experimental"}},
-		func(j *client.Job, add func(float64, ...string)) {
+		func(j *client.Job, to *rows) {
 			v := j.Meta.APIVersion
 			if v != (client.APIVersion{}) {
-				add(1, v.Version, boolLabel(v.Deprecated), boolLabel(v.Experimental))
+				to.add(1, v.Version, boolLabel(v.Deprecated), boolLabel(v.Experimental))
 			}
 		},
 	},
@@ -142,20 +142,54 @@ var (
 
 // reported is a row whose value is one that the API may leave out.
 func reported(name, help string, value func(*client.Job) client.Optional[float64]) jobRow {
-	return jobRow{desc{name, help + fromMemory, nil}, func(j *client.Job, add func(float64, ...string)) {
+	return jobRow{desc{name, help + fromMemory, nil}, func(j *client.Job, to *rows) {
 		if v := value(j); v.Valid {
-			add(v.Value)
+			to.add(v.Value)
 		}
 	}}
 }
 
 // nonZero is a row for what an embed job normally has none of.
 func nonZero(name, help string, value func(*client.Job) client.Optional[float64]) jobRow {
-	return jobRow{desc{name, help + fromMemory, nil}, func(j *client.Job, add func(float64, ...string)) {
+	return jobRow{desc{name, help + fromMemory, nil}, func(j *client.Job, to *rows) {
 		if v := value(j); v.Valid && v.Value != 0 {
-			add(v.Value)
+			to.add(v.Value)
 		}
 	}}
+}
+
+// rows are the series of one job, in the making.
+type rows struct {
+	schema *schema
+	family desc
+	base   []*dto.LabelPair
+	before []gauge // the job's series until now, whose labels are used again
+	made   []gauge
+}
+
+func (r *rows) add(value float64, labels ...string) {
+	d := r.schema.descs[r.family.name]
+	if len(labels) == 0 {
+		r.made = append(r.made, gauge{d, r.base, value})
+		return
+	}
+	if i := len(r.made); i < len(r.before) && r.before[i].desc == d && r.before[i].has(r.family.labels, labels) {
+		r.made = append(r.made, gauge{d, r.before[i].labels, value})
+		return
+	}
+	r.made = append(r.made, r.schema.gauge(r.family, r.base, value, labels...))
+}
+
+// has tells whether the gauge's labels have these values.
+func (g *gauge) has(names, values []string) bool {
+	for i, name := range names {
+		for _, pair := range g.labels {
+			if pair.GetName() == name && pair.GetValue() != cutLabel(values[i]) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // schema holds what the registry knows the families by. Its label sets begin

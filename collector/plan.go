@@ -66,7 +66,7 @@ func (p policy) servable(k *known, now time.Time) bool {
 // rank orders jobs where not all may be asked.
 func rank(k *known) int {
 	switch {
-	case k.asked == 0:
+	case k.asked == 0 && k.fetched.IsZero(): // nor told of by the list
 		return 0
 	case k.reason == client.NotFound:
 		return 3
@@ -104,29 +104,31 @@ func plan(list *known, jobs []*known, now time.Time, r round, p policy) (askList
 	if (p.list || p.discover) && needed(list) {
 		askList = list.pending || listDue(list, jobs, now, p)
 	}
-	if p.list && (askList || list.reason != "" || list.passed > r.since) {
+	unanswered := list.passed > r.since && list.passed > list.asked
+	if p.list && (askList || list.reason != "" || unanswered) {
 		return askList, nil // it answers for all, or fails for all
 	}
 
+	lacking := func(k *known) bool { return p.list && k.settled && k.lacksUnits }
 	units := p.units
 	for _, k := range jobs {
-		if k.unitsAsked > r.since {
+		if k.unitsAsked > r.since || k.pending && lacking(k) {
 			units--
 		}
-	}
-	for _, k := range jobs {
-		switch {
-		case !needed(k):
-		case k.pending,
-			p.due(k, now) && !(p.list && k.listed):
+		if needed(k) && (k.pending ||
+			p.due(k, now) && !(p.list && k.listed) ||
+			lacking(k) && !now.Before(k.unitsFrom)) {
 			ask = append(ask, k)
-		case p.list && k.settled && k.lacksUnits && units > 0 && !now.Before(k.unitsFrom):
-			ask = append(ask, k)
-			units--
 		}
 	}
 	slices.SortFunc(ask, before)
-	return askList, ask
+	return askList, slices.DeleteFunc(ask, func(k *known) bool {
+		if k.pending || !lacking(k) {
+			return false
+		}
+		units--
+		return units < 0
+	})
 }
 
 // listDue tells whether the list is old enough to be asked for, and would tell
@@ -141,6 +143,6 @@ func listDue(list *known, jobs []*known, now time.Time, p policy) bool {
 	}
 	old := age >= p.refresh
 	return old && p.discover || slices.ContainsFunc(jobs, func(k *known) bool {
-		return (k.listed || old && k.asked == 0) && p.due(k, now)
+		return (k.listed || old) && p.due(k, now)
 	})
 }

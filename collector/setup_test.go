@@ -88,12 +88,17 @@ func (b *bench) gather(timeout time.Duration) []*dto.MetricFamily {
 	return families
 }
 
-// scrape returns the series of one scrape, by name and labels as in the text
-// format.
+// scrape returns the series of one scrape.
 func (b *bench) scrape(timeout time.Duration) series {
 	b.t.Helper()
+	return seriesOf(b.gather(timeout))
+}
+
+// seriesOf returns the series of families, by name and labels as in the text
+// format. The value of a histogram is its count.
+func seriesOf(families []*dto.MetricFamily) series {
 	got := series{}
-	for _, family := range b.gather(timeout) {
+	for _, family := range families {
 		for _, m := range family.Metric {
 			var labels []string
 			for _, l := range m.Label {
@@ -103,7 +108,7 @@ func (b *bench) scrape(timeout time.Duration) series {
 			if len(labels) > 0 {
 				name += "{" + strings.Join(labels, ",") + "}"
 			}
-			got[name] = m.GetGauge().GetValue()
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return got

@@ -44,7 +44,7 @@ type Options struct {
 
 // NewHandler returns the handler of all routes.
 func NewHandler(o Options) (http.Handler, error) {
-	if err := checkMetricsPath(o.MetricsPath); err != nil {
+	if err := CheckMetricsPath(o.MetricsPath); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -64,7 +64,8 @@ func NewHandler(o Options) (http.Handler, error) {
 	return mux, nil
 }
 
-func checkMetricsPath(path string) error {
+// CheckMetricsPath says what is wrong with a path for the metrics.
+func CheckMetricsPath(path string) error {
 	switch {
 	case !strings.HasPrefix(path, "/"), strings.ContainsAny(path, "{}?#<>\"' \t\r\n"), path != "/" && strings.HasSuffix(path, "/"):
 		return fmt.Errorf("%q is not a path like /metrics", path)

@@ -1,0 +1,490 @@
+package collector_test
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+	"github.com/cohere-exporter/cohere_exporter/collector"
+)
+
+// team is an exporter of two accounts, anna and ben, as if from a file. Each is
+// a user of the API, with one job.
+type team struct {
+	*bench
+	server *cohertest.Server
+	users  map[string]*cohertest.User
+	config collector.Config
+}
+
+func newTeam(t *testing.T, change func(*collector.AccountConfig)) *team {
+	t.Helper()
+	b := &bench{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &strings.Builder{}}
+	m := &team{bench: b, server: b.api.StartInMemory(), users: map[string]*cohertest.User{}}
+	t.Cleanup(m.server.Close)
+	for _, name := range []string{"anna", "ben"} {
+		m.users[name] = b.api.AddUser(name + "-key")
+		m.users[name].Add(cohertest.Job{ID: name + "-job"})
+		c := account(m.server, name+"-key")
+		c.Name, c.JobIDs = name, []string{name + "-job"}
+		if change != nil {
+			change(&c)
+		}
+		m.config.Accounts = append(m.config.Accounts, c)
+	}
+	m.config.FromFile = true
+	b.start(m.server, &m.config)
+	return m
+}
+
+// apply goes over to a changed configuration.
+func (m *team) apply(change func(accounts []collector.AccountConfig) []collector.AccountConfig) {
+	m.t.Helper()
+	next := m.config
+	next.Accounts = change(slices.Clone(m.config.Accounts))
+	if err := m.set.Apply(&next); err != nil {
+		m.t.Fatal(err)
+	}
+	m.config = next
+}
+
+func withKey(c collector.AccountConfig, key string) collector.AccountConfig {
+	c.HTTPClientConfig.Authorization = &config.Authorization{Credentials: config.Secret(key)}
+	return c
+}
+
+func (s series) ups() string {
+	return s.text(false, "cohere_up", "cohere_list_*", "cohere_embed_job_up", "cohere_embed_job_fetch_error")
+}
+
+const bothUp = `
+	cohere_embed_job_up{account="anna",job_id="anna-job"} 1
+	cohere_embed_job_up{account="ben",job_id="ben-job"} 1
+	cohere_up{account="anna"} 1
+	cohere_up{account="ben"} 1`
+
+func TestAccounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		compare(t, "right keys", m.scrape(time.Second).ups(), bothUp)
+
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+			a[0], a[1] = withKey(a[0], "ben-key"), withKey(a[1], "anna-key")
+			return a
+		})
+		s := m.scrape(time.Second)
+		compare(t, "swapped keys", s.ups(), `
+			cohere_embed_job_fetch_error{account="anna",job_id="anna-job",reason="not_found"} 1
+			cohere_embed_job_fetch_error{account="ben",job_id="ben-job",reason="not_found"} 1
+			cohere_embed_job_up{account="anna",job_id="anna-job"} 0
+			cohere_embed_job_up{account="ben",job_id="ben-job"} 0
+			cohere_up{account="anna"} 0
+			cohere_up{account="ben"} 0`)
+		if got := s.text(false, "cohere_embed_job_status", "cohere_embed_job_last_success*"); got != "" {
+			t.Errorf("known from another key:\n%s", got)
+		}
+		if n := strings.Count(m.logs.String(), `hint="a job is visible only to the user who started it"`); n != 2 {
+			t.Errorf("%d hints in the logs:\n%s", n, m.logs)
+		}
+	})
+}
+
+// An account that is refused or down costs the others nothing.
+func TestAccountInTrouble(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		trouble func(u *cohertest.User)
+		reason  string
+	}{
+		{"refused", func(u *cohertest.User) { u.Limit(cohertest.Limit{Per: time.Hour}) }, "rate_limited"},
+		{"down", func(u *cohertest.User) { u.Fail(cohertest.All, cohertest.Reset) }, "network"},
+		{"hanging", func(u *cohertest.User) { u.Fail(cohertest.All, cohertest.Hang) }, "timeout"},
+		{"another key", func(u *cohertest.User) { u.SetKey("another") }, "unauthorized"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newTeam(t, nil)
+				m.api.SetLatency(time.Second)
+				c.trouble(m.users["anna"])
+				for range 3 {
+					s := m.scrape(5 * time.Second)
+					compare(t, "series", s.ups(), `
+						cohere_embed_job_fetch_error{account="anna",job_id="anna-job",reason="`+c.reason+`"} 1
+						cohere_embed_job_up{account="anna",job_id="anna-job"} 0
+						cohere_embed_job_up{account="ben",job_id="ben-job"} 1
+						cohere_up{account="anna"} 0
+						cohere_up{account="ben"} 1`)
+					if took := s[`cohere_scrape_duration_seconds{account="ben"}`]; took != 1 {
+						t.Errorf("the other account took %v s", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What stays keeps its memory, its budget and its counters.
+func TestReloadKeeps(t *testing.T) {
+	type accounts = []collector.AccountConfig
+	for _, c := range []struct {
+		name   string
+		change func(a accounts) accounts
+		memory bool // of anna's job
+		asked  int  // of the API afterwards
+	}{
+		{"nothing changed", func(a accounts) accounts { return a }, true, 0},
+		{"another order", func(a accounts) accounts { slices.Reverse(a); return a }, true, 0},
+		{"equal key", func(a accounts) accounts { a[0] = withKey(a[0], "anna-key"); return a }, true, 0},
+		{"more budget", func(a accounts) accounts { a[0].RequestsPerMinute = 5; return a }, true, 0},
+		{"another account", func(a accounts) accounts {
+			c := a[0]
+			c.Name = "carl"
+			return append(a, c)
+		}, true, 1},
+		{"more jobs", func(a accounts) accounts { a[0].JobIDs = []string{"x", "anna-job", "y"}; return a }, true, 1},
+		{"another key", func(a accounts) accounts { a[0] = withKey(a[0], "anna-new-key"); return a }, false, 1},
+		{"another address", func(a accounts) accounts { a[0].BaseURL += "/"; return a }, false, 1},
+		{"another key and no budget left", func(a accounts) accounts {
+			a[0] = withKey(a[0], "anna-new-key")
+			a[0].RequestsPerMinute = 1
+			return a
+		}, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newTeam(t, func(c *collector.AccountConfig) {
+					c.RequestsPerMinute, c.RefreshInterval = 2, model.Duration(time.Hour)
+				})
+				m.scrape(time.Second)
+				m.api.ResetRequests()
+				m.apply(c.change)
+				known := m.scrape(0) // has no time to ask
+				if _, ok := known[`cohere_embed_job_last_success_timestamp_seconds{account="anna",job_id="anna-job"}`]; ok != c.memory {
+					t.Errorf("memory: %t", ok)
+				}
+				if _, ok := known[`cohere_embed_job_last_success_timestamp_seconds{account="ben",job_id="ben-job"}`]; !ok {
+					t.Error("the account that stays has lost its memory")
+				}
+				m.scrape(time.Second)
+				if got := m.times(); len(got) != c.asked {
+					t.Errorf("asked %q", got)
+				}
+				families, err := m.reg.Gather()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range []string{"anna", "ben"} {
+					if n := seriesOf(families)[`cohere_api_requests_total{account="`+name+`",code="200",endpoint="get"}`]; n < 1 {
+						t.Errorf("the counter of %s began anew", name)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestReloadRemoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		m.users["anna"].Fail(cohertest.All, cohertest.Warning("old"))
+		m.scrape(time.Second)
+		// Answers that come later must not bring its series back.
+		m.api.SetLatency(2 * time.Second)
+		go m.gather(5 * time.Second)
+		synctest.Wait()
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig { return a[1:] })
+		time.Sleep(10 * time.Second)
+		families, err := m.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := m.scrape(5*time.Second).text(false) + seriesOf(families).text(false)
+		if strings.Contains(got, "anna") || !strings.Contains(got, "ben") {
+			t.Error(got)
+		}
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+			a[0].JobIDs = nil
+			return a
+		})
+		if got := m.scrape(5 * time.Second).text(false); strings.Contains(got, "job_id") {
+			t.Errorf("a job that is not watched any longer:\n%s", got)
+		}
+	})
+}
+
+func TestBadReloadChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		for name, bad := range map[string]collector.Config{
+			"flags":   {Accounts: m.config.Accounts[:1]},
+			"invalid": {FromFile: true, Accounts: []collector.AccountConfig{withKey(m.config.Accounts[0], "wrong"), {Name: "carl"}}},
+		} {
+			if err := m.set.Apply(&bad); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		compare(t, "series", m.scrape(time.Second).ups(), bothUp)
+	})
+}
+
+// A request of the old key must not answer for the new one, nor be the reason
+// for others.
+func TestReloadDuringScrape(t *testing.T) {
+	for _, fetch := range []string{collector.FetchGet, collector.FetchList} {
+		t.Run(fetch, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newTeam(t, func(c *collector.AccountConfig) { c.Fetch = fetch })
+				m.api.SetLatency(2 * time.Second)
+				m.users["anna"].Fail(cohertest.All, cohertest.Status(503, "old"))
+				var wg sync.WaitGroup
+				var s series
+				wg.Go(func() { s = m.scrape(10 * time.Second) })
+				time.Sleep(time.Second)
+				m.users["new"] = m.api.AddUser("new-key")
+				m.users["new"].Add(cohertest.Job{ID: "anna-job"})
+				m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+					a[0] = withKey(a[0], "new-key")
+					return a
+				})
+				wg.Wait()
+				if up := s[`cohere_up{account="anna"}`]; up != 1 {
+					t.Error(s.ups())
+				}
+				for _, r := range m.api.Requests() {
+					if r.Endpoint != fetch {
+						t.Errorf("asked %q", m.times())
+					}
+				}
+			})
+		})
+	}
+}
+
+// Nor may its answer be remembered.
+func TestReloadForgetsLateAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+		m.api.SetLatency(2 * time.Second)
+		go m.gather(10 * time.Second)
+		time.Sleep(time.Second)
+		m.api.AddUser("new-key").Fail(cohertest.All, cohertest.Hang)
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+			a[0] = withKey(a[0], "new-key")
+			return a
+		})
+		time.Sleep(4 * time.Second)
+		if got := m.scrape(0).text(false, "cohere_embed_job_status"); strings.Contains(got, "anna") {
+			t.Error(got)
+		}
+		time.Sleep(10 * time.Second) // for the other scrape
+	})
+}
+
+func TestReloadUnderConstantScraping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		m.api.SetLatency(50 * time.Millisecond)
+		m.scrape(time.Second)
+		synctest.Wait()
+		goroutines := runtime.NumGoroutine()
+
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for i := range 4 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 11 * time.Millisecond)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if s := m.scrape(time.Second); s[`cohere_embed_job_up{account="ben",job_id="ben-job"}`] != 1 {
+						t.Errorf("the account that stays:\n%s", s.ups())
+					}
+				}
+			})
+		}
+		anna, ben := m.config.Accounts[0], m.config.Accounts[1]
+		for i := range 100 {
+			time.Sleep(37 * time.Millisecond)
+			m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
+				switch i % 4 {
+				case 0:
+					return []collector.AccountConfig{ben}
+				case 1:
+					return []collector.AccountConfig{withKey(anna, fmt.Sprintf("key %d", i)), ben}
+				case 2:
+					changed := anna
+					changed.JobIDs = []string{"anna-job", fmt.Sprintf("job %d", i)}
+					return []collector.AccountConfig{changed, ben}
+				}
+				changed := anna
+				changed.Fetch = collector.FetchList
+				return []collector.AccountConfig{ben, changed}
+			})
+		}
+		close(stop)
+		wg.Wait()
+		for i := range 25 { // nor are connections that idle kept
+			m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
+				return []collector.AccountConfig{withKey(anna, fmt.Sprintf("key %d", i)), ben}
+			})
+			m.scrape(time.Second)
+		}
+		m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
+			return []collector.AccountConfig{anna, ben}
+		})
+		compare(t, "afterwards", m.scrape(time.Second).ups(), bothUp)
+		synctest.Wait()
+		// A few connections may be open now that were not: two goroutines at
+		// each end.
+		if n := runtime.NumGoroutine(); n > goroutines+4*4 {
+			t.Errorf("%d goroutines, %d before", n, goroutines)
+		}
+	})
+}
+
+// watched returns the IDs of the jobs in a scrape.
+func (s series) watched() (ids []string) {
+	for line := range strings.Lines(s.text(false, "cohere_embed_job_up")) {
+		_, id, _ := strings.Cut(line, `job_id="`)
+		id, _, _ = strings.Cut(id, `"`)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func TestDiscovery(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		change  func(d *collector.Discover)
+		want    []string
+		dropped float64
+	}{
+		{"defaults", func(*collector.Discover) {}, []string{"job-000", "nightly-1", "nightly-2", "other"}, 0},
+		{"age", func(d *collector.Discover) { d.MaxAge = model.Duration(90 * time.Minute) }, []string{"job-000", "nightly-1"}, 0},
+		{"older", func(d *collector.Discover) { d.MaxAge = model.Duration(240 * time.Hour) },
+			[]string{"job-000", "nightly-1", "nightly-2", "old", "other"}, 0},
+		{"name", func(d *collector.Discover) { d.Name = collector.MustRegexp("nightly-.") }, []string{"job-000", "nightly-1", "nightly-2"}, 0},
+		{"anchored", func(d *collector.Discover) { d.Name = collector.MustRegexp("night|y-1") }, []string{"job-000"}, 0},
+		{"newest", func(d *collector.Discover) { d.MaxJobs = 1 }, []string{"job-000", "nightly-1"}, 2},
+		{"newest two", func(d *collector.Discover) { d.MaxJobs = 2 }, []string{"job-000", "nightly-1", "nightly-2"}, 1},
+	} {
+		for _, fetch := range []string{"", collector.FetchGet} {
+			t.Run(c.name+" "+fetch, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := collector.DefaultDiscover()
+					c.change(&d)
+					b := newBench(t, 1, func(c *collector.AccountConfig) { c.Discover, c.Fetch = &d, fetch })
+					created := func(ago time.Duration) time.Time { return time.Now().Add(-ago) }
+					b.user.Update("job-000", func(j *cohertest.Job) { j.CreatedAt = created(1000 * time.Hour) }) // but configured
+					b.user.Add(
+						cohertest.Job{ID: "old", CreatedAt: created(169 * time.Hour)},
+						cohertest.Job{ID: "nightly-2", Name: "nightly-2", CreatedAt: created(2 * time.Hour)},
+						cohertest.Job{ID: "other", Name: "other", CreatedAt: created(3 * time.Hour)},
+						cohertest.Job{ID: "nightly-1", Name: "nightly-1", CreatedAt: created(time.Hour)},
+						cohertest.Job{ID: "ageless", Raw: `{"job_id":"ageless","status":"processing","name":"nightly-3"}`},
+						cohertest.Job{ID: ".."},
+					)
+					s := b.scrape(time.Second)
+					if got := s.watched(); !slices.Equal(got, c.want) {
+						t.Errorf("watched %q", got)
+					}
+					if s["cohere_embed_jobs_dropped"] != c.dropped || s["cohere_up"] != 1 || s["cohere_embed_jobs"] != float64(len(c.want)) {
+						t.Error(s.text(false, "cohere_up", "cohere_embed_jobs*"))
+					}
+					want := 1
+					if fetch == collector.FetchGet {
+						want += len(c.want)
+					}
+					if n := len(b.api.Requests()); n != want {
+						t.Errorf("%d requests", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Without any job the list is still asked for, and its failure seen.
+func TestDiscoveryFails(t *testing.T) {
+	for _, fetch := range []string{collector.FetchList, collector.FetchGet} {
+		t.Run(fetch, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := collector.DefaultDiscover()
+				b := newBench(t, 0, func(c *collector.AccountConfig) { c.Discover, c.Fetch = &d, fetch })
+				b.user.Fail(cohertest.List, cohertest.Status(503, ""))
+				s := b.scrape(time.Second)
+				compare(t, "failing", s.text(false, "cohere_up", "cohere_list_*", "cohere_embed_jobs*"), `
+					cohere_embed_jobs 0
+					cohere_list_fetch_error{reason="unavailable"} 1
+					cohere_list_up 0
+					cohere_up 0`)
+				b.user.Fail(cohertest.List, nil)
+				s = b.scrape(time.Second)
+				compare(t, "working", s.text(false, "cohere_up", "cohere_list_*", "cohere_embed_jobs*"), `
+					cohere_embed_jobs 0
+					cohere_embed_jobs_dropped 0
+					cohere_list_up 1
+					cohere_up 1`)
+			})
+		})
+	}
+}
+
+// Jobs come and go with the list, which costs at most one request a minute
+// where jobs are asked for one by one. Being that old is no failure.
+func TestDiscoveryFollows(t *testing.T) {
+	for _, c := range []struct {
+		fetch string
+		lists int // in 5 minutes of scrapes every 15 s
+	}{
+		{collector.FetchList, 20},
+		{collector.FetchGet, 5},
+	} {
+		t.Run(c.fetch, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := collector.DefaultDiscover()
+				d.MaxAge = model.Duration(time.Hour)
+				b := newBench(t, 0, func(a *collector.AccountConfig) { a.Discover, a.Fetch, a.MaxStaleness = &d, c.fetch, 0 })
+				b.user.Add(cohertest.Job{ID: "first", CreatedAt: time.Now().Add(-58 * time.Minute)})
+				b.every(15*time.Second, 20, func(i int, s series) {
+					want := []string{"first"}
+					if i == 1 {
+						b.user.Add(cohertest.Job{ID: "second", CreatedAt: time.Now()})
+					}
+					if i >= 4 {
+						want = []string{"first", "second"}
+					}
+					if i >= 12 { // first is too old
+						want = []string{"second"}
+					}
+					got := s.watched()
+					if (i%4 == 0 || i > 12) && !slices.Equal(got, want) || s["cohere_up"] != 1 {
+						t.Errorf("scrape %d: watched %q\n%s", i, got, s.ups())
+					}
+				})
+				lists := 0
+				for _, r := range b.api.Requests() {
+					if r.Endpoint == "list" {
+						lists++
+					}
+				}
+				if lists != c.lists {
+					t.Errorf("%d lists: %q", lists, b.times())
+				}
+			})
+		})
+	}
+}

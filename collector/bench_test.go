@@ -1,0 +1,310 @@
+package collector_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/model"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/web"
+)
+
+// serveVariable makes the test binary a simulated API with that many jobs, so
+// that benchmarks measure the CPU time of the one that asks only.
+const serveVariable = "COHERE_EXPORTER_BENCHMARK_JOBS"
+
+func TestMain(m *testing.M) {
+	if n, err := strconv.Atoi(os.Getenv(serveVariable)); err == nil {
+		serveJobs(n)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func benchmarkID(i int) string { return fmt.Sprintf("ebd-%016x", i) }
+
+// serveJobs serves n complete jobs, all of whose series are there, until
+// standard input ends.
+func serveJobs(n int) {
+	api := cohertest.New()
+	api.KeepRequests(1)
+	user := api.AddUser(key)
+	for i := range n {
+		user.Add(cohertest.Job{
+			ID: benchmarkID(i), Status: "complete", Name: "nightly embedding", OutputDatasetID: "ds-out",
+			InputTokens: float64(1520 + i), OutputTokens: 1520, SearchUnits: 1, Classifications: 1, Pages: 1,
+		})
+	}
+	server := api.Start()
+	fmt.Println(server.URL)
+	io.Copy(io.Discard, os.Stdin)
+	server.Close()
+}
+
+// startAPI starts a process that serves n jobs, and returns its URL.
+func startAPI(b *testing.B, n int) string {
+	b.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serveVariable+"="+strconv.Itoa(n))
+	stdin, _ := cmd.StdinPipe()
+	stdout, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+	})
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// handler returns /metrics of an exporter of n jobs in so many accounts.
+func handler(b *testing.B, url string, accounts, n int, settled time.Duration) http.Handler {
+	b.Helper()
+	cfg := &collector.Config{FromFile: accounts > 1}
+	for a := range accounts {
+		c := account(&cohertest.Server{URL: url}, key)
+		c.Timeout = model.Duration(time.Minute)
+		c.SettledInterval = model.Duration(settled)
+		c.RefreshInterval = c.SettledInterval
+		if cfg.FromFile {
+			c.Name = fmt.Sprintf("account-%02d", a)
+		}
+		for i := range n / accounts {
+			c.JobIDs = append(c.JobIDs, benchmarkID(a*n/accounts+i))
+		}
+		cfg.Accounts = append(cfg.Accounts, c)
+	}
+	own := prometheus.NewRegistry()
+	set, err := collector.New(cfg, collector.Options{Registerer: own})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(set.Close)
+	h, err := web.NewHandler(web.Options{
+		Set: set, Own: own, MetricsPath: "/metrics", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return h
+}
+
+// discard is a scrape that is not read.
+type discard struct {
+	header http.Header
+	size   int
+	code   int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { d.size += len(p); return len(p), nil }
+func (d *discard) WriteHeader(code int)        { d.code = code }
+
+func scrapeHandler(b *testing.B, h http.Handler, series int) {
+	b.Helper()
+	r, _ := http.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "60")
+	w := &discard{header: http.Header{}}
+	h.ServeHTTP(w, r)
+	if w.size < series*40 {
+		b.Fatalf("a scrape of %d bytes", w.size)
+	}
+}
+
+// perJob runs f, which handles n jobs, and reports what a job costs.
+func perJob(b *testing.B, n int, f func()) {
+	b.Helper()
+	f() // connections, caches
+	runtime.GC()
+	b.ReportAllocs()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu := cpuTime()
+	for b.Loop() {
+		f()
+	}
+	jobs := float64(b.N) * float64(n)
+	b.ReportMetric(float64(cpuTime()-cpu)/jobs, "cpu-ns/job")
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/jobs, "allocs/job")
+	b.ReportMetric(float64(b.Elapsed())/jobs, "ns/job")
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFetch is a whole scrape, in which every job is fetched by ID, beside
+// a bare loop of as many requests.
+func BenchmarkFetch(b *testing.B) {
+	for _, n := range []int{10, 100, 1_000, 10_000} {
+		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) {
+			h := handler(b, startAPI(b, n), 1, n, 0)
+			perJob(b, n, func() { scrapeHandler(b, h, 22*n) })
+		})
+		b.Run(fmt.Sprintf("jobs=%d/bare", n), func(b *testing.B) {
+			url := startAPI(b, n)
+			hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}}
+			perJob(b, n, func() { bareLoop(b, hc, url, n) })
+		})
+	}
+	b.Run("jobs=10000/accounts=50", func(b *testing.B) {
+		h := handler(b, startAPI(b, 10_000), 50, 10_000, 0)
+		perJob(b, 10_000, func() { scrapeHandler(b, h, 22*10_000) })
+	})
+}
+
+func bareLoop(b *testing.B, hc *http.Client, url string, n int) {
+	ids := make(chan string)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for id := range ids {
+				req, _ := http.NewRequest(http.MethodGet, url+"/v1/embed-jobs/"+id, nil)
+				req.Header.Set("Authorization", "Bearer "+key)
+				resp, err := hc.Do(req)
+				if err != nil {
+					b.Error(err)
+					continue
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				var job bareJob
+				if err := json.Unmarshal(body, &job); err != nil || job.JobID != id {
+					b.Error(err, job)
+				}
+			}
+		})
+	}
+	for i := range n {
+		ids <- benchmarkID(i)
+	}
+	close(ids)
+	wg.Wait()
+}
+
+// bareJob is what one would write down first.
+type bareJob struct {
+	JobID           string    `json:"job_id"`
+	Status          string    `json:"status"`
+	CreatedAt       time.Time `json:"created_at"`
+	InputDatasetID  string    `json:"input_dataset_id"`
+	OutputDatasetID string    `json:"output_dataset_id"`
+	Model           string    `json:"model"`
+	Truncate        string    `json:"truncate"`
+	Name            string    `json:"name"`
+	Meta            struct {
+		APIVersion struct {
+			Version        string `json:"version"`
+			IsDeprecated   bool   `json:"is_deprecated"`
+			IsExperimental bool   `json:"is_experimental"`
+		} `json:"api_version"`
+		BilledUnits  map[string]float64 `json:"billed_units"`
+		Tokens       map[string]float64 `json:"tokens"`
+		CachedTokens float64            `json:"cached_tokens"`
+		Warnings     []string           `json:"warnings"`
+	} `json:"meta"`
+}
+
+// BenchmarkServe is a scrape of settled jobs, all of it from memory, beside
+// promhttp serving as many series from plain gauges.
+func BenchmarkServe(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, 1, n) })
+		b.Run(fmt.Sprintf("jobs=%d/gauges", n), func(b *testing.B) {
+			h := plainGauges(n)
+			perJob(b, n, func() { scrapeHandler(b, h, 22*n) })
+		})
+	}
+	b.Run("jobs=10000/accounts=50", func(b *testing.B) { benchmarkServe(b, 50, 10_000) })
+}
+
+func benchmarkServe(b *testing.B, accounts, n int) {
+	h := handler(b, startAPI(b, n), accounts, n, time.Hour)
+	perJob(b, n, func() { scrapeHandler(b, h, 22*n) })
+}
+
+// BenchmarkMemory tells what remembering jobs takes, and the process after ten
+// scrapes. Run it alone.
+func BenchmarkMemory(b *testing.B) {
+	const n = 10_000
+	for b.Loop() {
+		url := startAPI(b, n)
+		before := heap()
+		h := handler(b, url, 1, n, time.Hour)
+		for range 10 {
+			scrapeHandler(b, h, 22*n)
+		}
+		status, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(status)) {
+			if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+				kib, _ := strconv.Atoi(strings.Fields(value)[0])
+				b.ReportMetric(float64(kib)/1024, "resident-MiB")
+			}
+		}
+		b.ReportMetric(float64(heap()-before)/n, "held-B/job")
+		runtime.KeepAlive(h)
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func plainGauges(n int) http.Handler {
+	reg := prometheus.NewRegistry()
+	vec := func(name string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: name}, append([]string{"job_id"}, labels...))
+		reg.MustRegister(v)
+		return v
+	}
+	status := vec("status", "status")
+	info := vec("info", "name", "model", "truncate", "input_dataset_id", "output_dataset_id")
+	api := vec("api_info", "version", "deprecated", "experimental")
+	var others []*prometheus.GaugeVec
+	for i := range 14 {
+		others = append(others, vec(fmt.Sprintf("embed_job_number_%d_of_some_kind", i)))
+	}
+	for i := range n {
+		id := benchmarkID(i)
+		for _, s := range []string{"processing", "complete", "cancelling", "cancelled", "failed", "unknown"} {
+			status.WithLabelValues(id, s).Set(1)
+		}
+		info.WithLabelValues(id, "nightly embedding", "embed-multilingual-v3.0", "END", "ds-"+id+"-in", "ds-out").Set(1)
+		api.WithLabelValues(id, "1", "false", "false").Set(1)
+		for _, v := range others {
+			v.WithLabelValues(id).Set(float64(1520 + i))
+		}
+	}
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,170 @@
+package collector_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+	"github.com/cohere-exporter/cohere_exporter/collector"
+)
+
+// logged returns the log, but for debug.
+func (b *bench) logged() string {
+	var text strings.Builder
+	for line := range strings.Lines(b.logs.String()) {
+		if !strings.HasPrefix(line, "level=debug ") {
+			text.WriteString(line)
+		}
+	}
+	return text.String()
+}
+
+// Logs say what changed, once. Each step lasts for three scrapes.
+func TestLogs(t *testing.T) {
+	list := func(c *collector.AccountConfig) { c.Fetch = collector.FetchList }
+	fail := func(fault cohertest.Fault) func(b *bench) {
+		return func(b *bench) { b.user.Fail(cohertest.All, fault) }
+	}
+	status := func(status string) func(b *bench) {
+		return func(b *bench) { b.user.Update("job-000", func(j *cohertest.Job) { j.Status = status }) }
+	}
+	limit := func(l cohertest.Limit) func(b *bench) {
+		return func(b *bench) { b.user.Limit(l) }
+	}
+	// Refused at every scrape, since the gate opens before the next.
+	refusing := cohertest.Limit{Per: 10 * time.Second, RetryAfter: cohertest.Seconds}
+	for _, c := range []struct {
+		name   string
+		change func(c *collector.AccountConfig)
+		steps  []func(b *bench)
+		want   string
+	}{
+		{name: "nothing", steps: []func(*bench){fail(nil)}},
+		{
+			name:  "status",
+			steps: []func(*bench){fail(nil), status("cancelling"), status("hibernating"), status("complete")},
+			want: `
+				level=info msg="status of job changed" job_id=job-000 from=processing to=cancelling
+				level=info msg="status of job changed" job_id=job-000 from=cancelling to=hibernating
+				level=info msg="status of job changed" job_id=job-000 from=hibernating to=complete`,
+		},
+		{
+			name: "failure",
+			steps: []func(*bench){
+				fail(cohertest.Status(503, "overloaded")), fail(cohertest.Status(500, strings.Repeat("x", 201))), fail(nil),
+				fail(cohertest.Status(404, "gone")), fail(nil),
+			},
+			want: `
+				level=warn msg="fetching failed" job_id=job-000 reason=unavailable err="API answered 503: overloaded"
+				level=warn msg="fetching failed" job_id=job-000 reason=server_error err="API answered 500: ` + strings.Repeat("x", 200) + `"
+				level=info msg="fetching works again" job_id=job-000
+				level=warn msg="fetching failed" job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
+				level=info msg="fetching works again" job_id=job-000`,
+		},
+		{
+			name: "failure of the list", change: list,
+			steps: []func(*bench){fail(cohertest.Status(503, "overloaded")), fail(cohertest.Status(500, "oops")), fail(nil)},
+			want: `
+				level=warn msg="fetching failed" endpoint=list reason=unavailable err="API answered 503: overloaded"
+				level=warn msg="fetching failed" endpoint=list reason=server_error err="API answered 500: oops"
+				level=info msg="fetching the list of jobs works again"`,
+		},
+		{
+			name: "failure besides the list", change: list,
+			steps: []func(*bench){
+				func(b *bench) {
+					b.user.ListWithoutMeta(true)
+					b.user.Update("job-000", func(j *cohertest.Job) { j.Status = "complete" })
+					b.user.Fail("job-000", cohertest.Status(404, "gone"))
+				},
+				func(b *bench) { b.user.Fail("job-000", nil) },
+			},
+			want: `
+				level=warn msg="fetching failed" job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
+				level=info msg="fetching works again" job_id=job-000`,
+		},
+		{
+			name:  "gate",
+			steps: []func(*bench){limit(refusing), limit(cohertest.Limit{}), limit(refusing)},
+			want: `
+				level=warn msg="API refuses requests; not asking for a while" wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
+				level=info msg="API accepts requests again"
+				level=warn msg="API refuses requests; not asking for a while" wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."`,
+		},
+		{
+			name:   "gate despite a budget",
+			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = 40 },
+			steps:  []func(*bench){limit(refusing), limit(cohertest.Limit{})},
+			want: `
+				level=warn msg="API refuses requests; not asking for a while" wait=10s err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
+				level=info msg="API accepts requests again"`,
+		},
+		{
+			name:   "over budget",
+			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = .1 },
+			steps:  []func(*bench){fail(nil)},
+		},
+		{
+			name:   "deadline",
+			change: func(c *collector.AccountConfig) { c.Timeout = model.Duration(time.Hour) },
+			steps:  []func(*bench){fail(cohertest.Hang)},
+		},
+		{
+			name:  "warning of the API",
+			steps: []func(*bench){fail(cohertest.Warning("model is old")), fail(nil), fail(cohertest.Warning("model is gone"))},
+			want: `
+				level=warn msg="API warns" warning="model is old"
+				level=warn msg="API warns" warning="model is gone"`,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, 1, c.change)
+				for _, step := range c.steps {
+					step(b)
+					b.every(15*time.Second, 3, nil)
+				}
+				compare(t, "logs", b.logged(), c.want)
+			})
+		})
+	}
+}
+
+// What goes on is told at debug level.
+func TestDebugLogs(t *testing.T) {
+	for line, fault := range map[string]cohertest.Fault{
+		`level=debug msg="fetching still fails" job_id=job-000 reason=unavailable err="API answered 503: later"`: cohertest.Status(503, "later"),
+		`level=debug msg="API still refuses requests" wait=`:                                                     cohertest.Status(429, "later"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, 1, nil)
+			b.user.Fail(cohertest.All, fault)
+			b.every(15*time.Second, 3, nil)
+			if n := strings.Count(b.logs.String(), line); n != 2 {
+				t.Errorf("%d times %s:\n%s", n, line, b.logs)
+			}
+		})
+	}
+}
+
+func TestLogsNameTheAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		m.users["anna"].Limit(cohertest.Limit{Per: time.Minute, RetryAfter: cohertest.Seconds})
+		m.users["ben"].Remove("ben-job")
+		m.scrape(time.Second)
+		logs := m.logged()
+		for _, want := range []string{
+			`account=anna msg="API refuses requests; not asking for a while" wait=1m0s hint="set requests_per_minute below`,
+			`account=ben msg="fetching failed" job_id=ben-job reason=not_found`,
+		} {
+			if !strings.Contains(logs, want) {
+				t.Errorf("missing %s:\n%s", want, logs)
+			}
+		}
+	})
+}
