@@ -7,4 +7,10 @@ require (
 	github.com/cohere-exporter/cohere_exporter v0.0.0
 )
 
+require (
+	github.com/aws/aws-sdk-go-v2 v1.30.3 // indirect
+	github.com/aws/smithy-go v1.20.3 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+)
+
 replace github.com/cohere-exporter/cohere_exporter => ../..
