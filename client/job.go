@@ -38,9 +38,11 @@ func (o *Optional[T]) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	var err error
-	switch v := any(&o.Value).(type) {
-	case *float64: // most fields are; this is several times faster
+	switch v := any(&o.Value).(type) { // several times faster than another Unmarshal
+	case *float64:
 		*v, err = strconv.ParseFloat(string(data), 64)
+	case *time.Time:
+		err = v.UnmarshalJSON(data)
 	default:
 		err = json.Unmarshal(data, v)
 	}

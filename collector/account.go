@@ -301,16 +301,13 @@ func (a *account) end(r *request) {
 
 // send asks the API, outside the lock, and remembers the answer.
 func (a *account) send(r *request) {
-	c, discover := a.client, a.config.Discover
+	c := a.client
 	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(a.config.Timeout))
 	endpoint := getEndpoint
-	var watched map[string]bool
+	var read listReader
 	if r.job == &a.list {
 		endpoint = listEndpoint
-		watched = make(map[string]bool, len(a.given)+len(a.filed))
-		for _, id := range slices.Concat(a.given, a.filed) {
-			watched[id] = true
-		}
+		read = a.listReader()
 	}
 	a.mu.Unlock()
 	ctx = a.trace(ctx, cancel, r.ticket, endpoint)
@@ -320,7 +317,7 @@ func (a *account) send(r *request) {
 		err  error
 	)
 	if endpoint == listEndpoint {
-		list, err = readList(ctx, c, watched, discover)
+		list, err = read.from(c.EmbedJobs(ctx))
 	} else {
 		got, err = c.EmbedJob(ctx, r.job.id)
 	}
@@ -364,6 +361,22 @@ func (a *account) send(r *request) {
 		r.job.lacksUnits = r.job.lacksUnits && !r.job.unitsKnown
 		a.recovered(r.job)
 	}
+}
+
+// listReader knows what to keep of the next list.
+func (a *account) listReader() listReader {
+	r := listReader{
+		discover: a.config.Discover,
+		watched:  make(map[string]bool, len(a.given)+len(a.filed)),
+		names:    make(map[string]string, len(a.found)),
+	}
+	for _, id := range slices.Concat(a.given, a.filed) {
+		r.watched[id] = true
+	}
+	for _, id := range a.found {
+		r.names[id] = a.jobs[id].last.Name
+	}
+	return r
 }
 
 // trace makes the limit follow what is really written: net/http sends a GET

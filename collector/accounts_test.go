@@ -418,6 +418,23 @@ func TestDiscovery(t *testing.T) {
 }
 
 // Without any job the list is still asked for, and its failure seen.
+// An entry that comes without a name does not make a job another one.
+func TestDiscoveryByNameOnceKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := collector.DefaultDiscover()
+		d.Name = collector.MustRegexp("nightly-.*")
+		b := newBench(t, 0, func(c *collector.AccountConfig) { c.Discover = &d })
+		b.user.Add(cohertest.Job{ID: "known", Name: "nightly-1"}, cohertest.Job{ID: "never known"})
+		for range 2 {
+			if got := b.scrape(time.Second).watched(); !slices.Equal(got, []string{"known"}) {
+				t.Errorf("watched %q", got)
+			}
+			b.user.Update("known", func(j *cohertest.Job) { j.Name = "" })
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 func TestDiscoveryFails(t *testing.T) {
 	for _, fetch := range []string{collector.FetchList, collector.FetchGet} {
 		t.Run(fetch, func(t *testing.T) {

@@ -2,7 +2,7 @@ package collector
 
 import (
 	"cmp"
-	"context"
+	"iter"
 	"regexp"
 	"slices"
 	"time"
@@ -53,22 +53,24 @@ type listing struct {
 	dropped int                   // discovered beyond the limit on their number
 }
 
-// readList asks for the list and keeps what is watched, or is to be.
-func readList(ctx context.Context, c *client.Client, watched map[string]bool, d *Discover) (listing, error) {
+// listReader keeps of a list what is watched, or is to be.
+type listReader struct {
+	watched  map[string]bool
+	names    map[string]string // of jobs that were discovered; an entry may come without
+	discover *Discover
+}
+
+func (r listReader) from(list iter.Seq2[client.Job, error]) (listing, error) {
 	l := listing{jobs: map[string]client.Job{}}
 	var found []client.Job
-	oldest := time.Now()
-	if d != nil {
-		oldest = oldest.Add(-time.Duration(d.MaxAge))
-	}
-	for job, err := range c.EmbedJobs(ctx) {
+	now := time.Now()
+	for job, err := range list {
 		switch {
 		case err != nil:
 			return listing{}, err
-		case watched[job.ID]:
+		case r.watched[job.ID]:
 			l.jobs[job.ID] = job
-		case d != nil && job.CreatedAt.Valid && !job.CreatedAt.Value.Before(oldest) &&
-			client.CheckID(job.ID) == nil && d.Name.re.MatchString(job.Name):
+		case r.discover != nil && r.discover.wants(job, r.names[job.ID], now):
 			found = append(found, job)
 		}
 	}
@@ -79,7 +81,7 @@ func readList(ctx context.Context, c *client.Client, watched map[string]bool, d 
 		if _, twice := l.jobs[job.ID]; twice {
 			continue
 		}
-		if len(l.found) == d.MaxJobs {
+		if len(l.found) == r.discover.MaxJobs {
 			l.dropped++
 			continue
 		}
@@ -87,4 +89,11 @@ func readList(ctx context.Context, c *client.Client, watched map[string]bool, d 
 		l.jobs[job.ID] = job
 	}
 	return l, nil
+}
+
+// wants tells whether to watch a job. knownAs is its name where it comes
+// without.
+func (d *Discover) wants(job client.Job, knownAs string, now time.Time) bool {
+	return job.CreatedAt.Valid && now.Sub(job.CreatedAt.Value) <= time.Duration(d.MaxAge) &&
+		d.Name.re.MatchString(cmp.Or(job.Name, knownAs)) && client.CheckID(job.ID) == nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,12 +66,12 @@ func NewHandler(o Options) (http.Handler, error) {
 }
 
 // CheckMetricsPath says what is wrong with a path for the metrics.
-func CheckMetricsPath(path string) error {
+func CheckMetricsPath(p string) error {
 	switch {
-	case !strings.HasPrefix(path, "/"), strings.ContainsAny(path, "{}?#<>\"' \t\r\n"), path != "/" && strings.HasSuffix(path, "/"):
-		return fmt.Errorf("%q is not a path like /metrics", path)
-	case slices.Contains([]string{healthyPath, readyPath, reloadPath, "/probe", "/discover", "/jobs"}, path):
-		return fmt.Errorf("%s is another page's path", path)
+	case !strings.HasPrefix(p, "/"), strings.ContainsAny(p, "{}?#%<>\"' \t\r\n"), path.Clean(p) != p:
+		return fmt.Errorf("%q is not a path like /metrics", p)
+	case slices.Contains([]string{healthyPath, readyPath, reloadPath, "/probe", "/discover", "/jobs"}, p):
+		return fmt.Errorf("%s is another page's path", p)
 	}
 	return nil
 }
