@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -38,7 +39,7 @@ const (
 type Client struct {
 	jobs      *url.URL // of the list; a job is below it
 	http      *http.Client
-	header    http.Header
+	request   http.Request // what all requests have in common
 	onWarning func(text string)
 }
 
@@ -48,12 +49,12 @@ type Option func(*Client)
 // WithClientName sets the header X-Client-Name, the name of the project that
 // asks.
 func WithClientName(name string) Option {
-	return func(c *Client) { c.header.Set("X-Client-Name", name) }
+	return func(c *Client) { c.request.Header.Set("X-Client-Name", name) }
 }
 
 // WithUserAgent sets the header User-Agent.
 func WithUserAgent(agent string) Option {
-	return func(c *Client) { c.header.Set("User-Agent", agent) }
+	return func(c *Client) { c.request.Header.Set("User-Agent", agent) }
 }
 
 // WithWarningHandler sets what is called with the X-API-Warning of every
@@ -91,7 +92,7 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	c := &Client{
 		jobs:      root.JoinPath("v1", "embed-jobs"),
 		http:      &still,
-		header:    http.Header{"Accept": {"application/json"}},
+		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}}},
 		onWarning: func(string) {},
 	}
 	for _, opt := range opts {
@@ -134,12 +135,13 @@ func (c *Client) EmbedJob(ctx context.Context, id string) (Job, error) {
 		return Job{}, err
 	}
 	defer resp.Body.Close()
-	body, err := readAll(resp, maxJobBytes)
-	if err != nil {
+	buf := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buf)
+	var job Job
+	if err := readAll(buf, resp, maxJobBytes); err != nil {
 		return Job{}, failed(resp, err)
 	}
-	var job Job
-	if err := unmarshal(body, &job); err != nil {
+	if err := unmarshal(buf.Bytes(), &job); err != nil { // copies what it keeps
 		return Job{}, failed(resp, err)
 	}
 	switch {
@@ -198,7 +200,8 @@ func CheckID(id string) error {
 
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
-	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: maps.Clone(c.header)}).WithContext(ctx)
+	req := c.request.WithContext(ctx)
+	req.URL, req.Header = u, maps.Clone(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// The URL that http.Client puts in front says nothing new.
@@ -210,7 +213,7 @@ func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 		}
 		return nil, failure{0, err, cut(printable(err.Error()))} // it may quote the answer
 	}
-	if warning := resp.Header.Get("X-API-Warning"); warning != "" {
+	if warning := resp.Header.Get("X-Api-Warning"); warning != "" {
 		c.onWarning(clean(warning, resp))
 	}
 	if resp.StatusCode == http.StatusOK {
@@ -287,18 +290,17 @@ func retryAfter(s string) time.Duration {
 	return 0
 }
 
+// buffers hold bodies while they are decoded.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // readAll reads a body of at most limit bytes.
-func readAll(resp *http.Response, limit int64) ([]byte, error) {
+func readAll(buf *bytes.Buffer, resp *http.Response, limit int64) error {
 	body := &cappedReader{r: resp.Body, left: limit}
-	var buf bytes.Buffer
-	if n := resp.ContentLength; n > 0 && n <= limit {
-		buf.Grow(int(n) + bytes.MinRead)
+	buf.Reset()
+	if _, err := buf.ReadFrom(body); err != nil {
+		return body.explain(err)
 	}
-	_, err := buf.ReadFrom(body)
-	if err != nil {
-		return nil, body.explain(err)
-	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 // cappedReader fails after a number of bytes, and remembers how it ended.

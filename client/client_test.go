@@ -357,6 +357,16 @@ func TestConnectionReuse(t *testing.T) {
 			if _, err := b.list(t.Context()); err != nil {
 				t.Error(err)
 			}
+			// And without Content-Length, when the list ends before the answer does.
+			b.user.Fail(cohertest.List, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
+				c.Answer(unsized{w})
+				_ = http.NewResponseController(w).Flush()
+			})
+			for range 3 {
+				if _, err := b.list(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
 			b.user.Fail(cohertest.List, cohertest.Status(503, ""))
 			if _, err := b.list(t.Context()); !errors.Is(err, client.Error{StatusCode: 503}) {
 				t.Errorf("list: got %v", err)

@@ -371,6 +371,22 @@ func TestWarningsOfJob(t *testing.T) {
 	})
 }
 
+// Whatever a value was before.
+func TestOptional(t *testing.T) {
+	for text, want := range map[string]client.Optional[float64]{
+		"null": {}, `"7"`: {}, "1e999": {}, "{}": {}, "8": some(8.0),
+	} {
+		got := some(7.0)
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s: got %+v, error %v", text, got, err)
+		}
+		list := []client.Optional[bool]{some(true)}
+		if err := json.Unmarshal([]byte("["+text+"]"), &list); err != nil || list[0].Valid || list[0].Value {
+			t.Errorf("%s: got %+v, error %v", text, list, err)
+		}
+	}
+}
+
 func TestSettled(t *testing.T) {
 	for status, want := range map[client.Status]bool{
 		"processing": false, "complete": true, "cancelling": false, "cancelled": true, "failed": true,

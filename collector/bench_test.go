@@ -128,6 +128,7 @@ func scrapeHandler(b *testing.B, h http.Handler, series int) {
 	b.Helper()
 	r, _ := http.NewRequest(http.MethodGet, "/metrics", nil)
 	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "60")
+	r.Header.Set("Accept", "text/plain;version=1.0.0;escaping=allow-utf-8")
 	w := &discard{header: http.Header{}}
 	h.ServeHTTP(w, r)
 	if w.size < series*40 {

@@ -85,10 +85,13 @@ func (l *limit) take(now time.Time) (*ticket, verdict) {
 
 // room tells whether the budget has any left.
 func (l *limit) room(now time.Time) bool {
+	if l.budget == 0 {
+		return true
+	}
 	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= l.window {
 		l.sent = l.sent[1:]
 	}
-	return l.budget == 0 || len(l.sent)+l.unsent < l.budget
+	return len(l.sent)+l.unsent < l.budget
 }
 
 // atOnce is how many requests may be under way: one until it is answered after
@@ -117,7 +120,9 @@ func (l *limit) send(t *ticket, now time.Time) bool {
 		t.sent = true
 		l.unsent--
 	}
-	l.sent = append(l.sent, now)
+	if l.budget > 0 {
+		l.sent = append(l.sent, now)
+	}
 	return true
 }
 

@@ -62,11 +62,10 @@ func (j *job) succeed(got client.Job, began time.Time, p policy) (before client.
 	success := j.schema.gauge(jobLastSuccess, j.labels, unix(began))
 	j.success = &success
 	j.last = got
-
 	r := rows{schema: j.schema, base: j.labels, before: j.values, made: make([]gauge, 0, max(len(j.values), 20))}
-	for _, row := range jobRows {
-		r.family = row.desc
-		row.add(&j.last, &r)
+	for i := range jobRows {
+		r.family, r.desc = &jobRows[i].desc, j.schema.rows[i]
+		jobRows[i].add(&j.last, &r)
 	}
 	j.values = r.made
 	return before

@@ -161,23 +161,23 @@ func nonZero(name, help string, value func(*client.Job) client.Optional[float64]
 // rows are the series of one job, in the making.
 type rows struct {
 	schema *schema
-	family desc
+	family *desc
+	desc   *prometheus.Desc
 	base   []*dto.LabelPair
 	before []gauge // the job's series until now, whose labels are used again
 	made   []gauge
 }
 
 func (r *rows) add(value float64, labels ...string) {
-	d := r.schema.descs[r.family.name]
-	if len(labels) == 0 {
-		r.made = append(r.made, gauge{d, r.base, value})
-		return
+	g := gauge{r.desc, r.base, value}
+	if len(labels) > 0 {
+		if i := len(r.made); i < len(r.before) && r.before[i].desc == r.desc && r.before[i].has(r.family.labels, labels) {
+			g.labels = r.before[i].labels
+		} else {
+			g = r.schema.gauge(*r.family, r.base, value, labels...)
+		}
 	}
-	if i := len(r.made); i < len(r.before) && r.before[i].desc == d && r.before[i].has(r.family.labels, labels) {
-		r.made = append(r.made, gauge{d, r.before[i].labels, value})
-		return
-	}
-	r.made = append(r.made, r.schema.gauge(r.family, r.base, value, labels...))
+	r.made = append(r.made, g)
 }
 
 // has tells whether the gauge's labels have these values.
@@ -197,6 +197,7 @@ func (g *gauge) has(names, values []string) bool {
 type schema struct {
 	withAccount bool
 	descs       map[string]*prometheus.Desc
+	rows        []*prometheus.Desc // those of jobRows
 }
 
 func newSchema(withAccount bool) *schema {
@@ -209,6 +210,7 @@ func newSchema(withAccount bool) *schema {
 	}
 	for _, row := range jobRows {
 		add(row.desc, "job_id")
+		s.rows = append(s.rows, s.descs[row.name])
 	}
 	for _, d := range fetchDescs {
 		add(d, "job_id")

@@ -3,7 +3,6 @@ package web_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +49,7 @@ func newHandler(t *testing.T, change func(*web.Options)) (http.Handler, *coherte
 		Own:           own,
 		MetricsPath:   "/metrics",
 		TimeoutOffset: 500 * time.Millisecond,
-		Logger:        slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:        slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)

@@ -1,0 +1,767 @@
+package deploy_test
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+)
+
+const (
+	anyPort = "--web.listen-address=127.0.0.1:0"
+	testKey = "sk-5ecret-of/the+program=tests"
+
+	// patience is how long to wait for what takes no time on a machine that is
+	// not busy with something else.
+	patience = 30 * time.Second
+)
+
+// program builds cohere_exporter, once. TestMain removes it.
+var (
+	programDir string
+	program    = sync.OnceValue(func() error {
+		var err error
+		if programDir, err = os.MkdirTemp("", "cohere_exporter"); err != nil {
+			return err
+		}
+		if out, err := exec.Command("go", "build", "-o", programDir+"/cohere_exporter", "..").CombinedOutput(); err != nil {
+			return fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return nil
+	})
+)
+
+func TestMain(m *testing.M) {
+	// What the user set for an exporter of their own is not for these.
+	for _, name := range []string{
+		"COHERE_JOB_IDS", "COHERE_API_KEY_FILE", "CO_API_KEY", "CO_API_URL", "COHERE_DISCOVER", "COHERE_EXPORTER_CONFIG_FILE",
+	} {
+		os.Unsetenv(name)
+	}
+	code := m.Run()
+	if programDir != "" {
+		os.RemoveAll(programDir)
+	}
+	os.Exit(code)
+}
+
+func builtProgram(t *testing.T) string {
+	t.Helper()
+	if err := program(); err != nil {
+		t.Fatal(err)
+	}
+	return programDir + "/cohere_exporter"
+}
+
+// result is what a program that ended by itself left behind.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+// runToEnd runs the program in a directory until it ends.
+func runToEnd(t *testing.T, dir string, env []string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, builtProgram(t), args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && (!exited || ctx.Err() != nil) {
+		t.Fatalf("%v: %v\n%s", args, cmp.Or(ctx.Err(), err), stderr.String())
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// status waits for the end that a signal or the test's own request brought
+// about, and returns the exit status.
+func (p *process) status(t *testing.T) int {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		p.mu.Lock()
+		ends := p.ends
+		p.mu.Unlock()
+		if ends {
+			return p.cmd.ProcessState.ExitCode()
+		}
+	}
+	t.Fatalf("%s does not end", p.name)
+	return 0
+}
+
+func (p *process) logged() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.log, "\n")
+}
+
+// exporter is the program, serving.
+type exporter struct {
+	*process
+	url string
+}
+
+func startExporter(t *testing.T, env []string, args ...string) exporter {
+	t.Helper()
+	p := start(t, builtProgram(t), env, append(args, anyPort)...)
+	return exporter{p, "http://" + p.listening(t)}
+}
+
+// response is an answer whose body has been read.
+type response struct {
+	*http.Response
+	body string
+}
+
+var hasty = &http.Client{Timeout: patience}
+
+func (e exporter) do(t *testing.T, method, path string, header ...string) response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, e.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := hasty.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return response{resp, string(body)}
+}
+
+// scrape returns the series as text.
+func (e exporter) scrape(t *testing.T) string {
+	t.Helper()
+	resp := e.do(t, http.MethodGet, "/metrics")
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("/metrics answers %s: %s", resp.Status, resp.body)
+	}
+	return resp.body
+}
+
+// until scrapes until all that is wanted is there. A word that begins with !
+// must not be.
+func (e exporter) until(t *testing.T, want ...string) {
+	t.Helper()
+	var last string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if last = e.scrape(t); lacking(last, want...) == "" {
+			return
+		}
+	}
+	t.Fatalf("%s\nis not as wanted in\n%s", lacking(last, want...), jobLines(last))
+}
+
+// lacking returns the first of what is wanted that is not true of the text.
+func lacking(text string, want ...string) string {
+	for _, w := range want {
+		if unwanted, not := strings.CutPrefix(w, "!"); strings.Contains(text, strings.TrimPrefix(unwanted, "!")) == not {
+			return w
+		}
+	}
+	return ""
+}
+
+func (e exporter) must(t *testing.T, want ...string) {
+	t.Helper()
+	if text := e.scrape(t); lacking(text, want...) != "" {
+		t.Errorf("%s\nis not as wanted in\n%s", lacking(text, want...), jobLines(text))
+	}
+}
+
+// jobLines is an exposition without comments and Go's own series.
+func jobLines(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "cohere_") && !strings.Contains(line, "_bucket{") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// simulated is an API on loopback with one user, whose key is testKey and in a
+// file.
+type simulated struct {
+	api     *cohertest.API
+	user    *cohertest.User
+	url     string
+	dir     string
+	keyFile string
+}
+
+func startSimulated(t *testing.T, jobs ...string) simulated {
+	t.Helper()
+	s := simulated{api: cohertest.New(), dir: t.TempDir()}
+	s.user = s.api.AddUser(testKey)
+	for _, id := range jobs {
+		s.user.Add(cohertest.Job{ID: id})
+	}
+	server := s.api.Start()
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	s.keyFile = filepath.Join(s.dir, "cohere.key")
+	write(t, s.keyFile, testKey+"\n")
+	return s
+}
+
+// flags make the exporter watch jobs of the simulated API.
+func (s simulated) flags(jobs string, more ...string) []string {
+	return append([]string{"--cohere.base-url=" + s.url, "--cohere.api-key-file=" + s.keyFile, "--cohere.job-id=" + jobs}, more...)
+}
+
+func TestBadUsage(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { taken.Close() })
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"good.key": testKey + "\n", "empty.key": " \n", "lines.key": "one\ntwo\n", "control.key": "a\x00b",
+		"bad.yml": "accounts:\n  - nme: search\n", "web.yml": "tls_server_config: {cert_file: x}\n",
+	} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	const (
+		noKey   = "no API key: set --cohere.api-key-file or CO_API_KEY"
+		keyFile = "; name a file that holds the API key in one line"
+		nothing = "nothing to watch: set --cohere.job-id (or COHERE_JOB_IDS), or --cohere.discover, or try --demo"
+		help    = "; see --help"
+	)
+	for _, c := range []struct {
+		args string // separated by white space
+		env  string
+		want string
+	}{
+		{args: "", want: nothing},
+		{args: "--cohere.api-key-file=good.key --cohere.job-id=,", want: nothing},
+		{args: "--cohere.job-id=a", want: noKey},
+		{args: "--cohere.job-id=a", env: "CO_API_KEY=", want: noKey},
+		{args: "--cohere.job-id=a", env: "CO_API_KEY= ", want: "CO_API_KEY is empty; set it to the API key, or set --cohere.api-key-file"},
+		{args: "--cohere.job-id=a", env: "CO_API_KEY=" + testKey + "\nb", want: "CO_API_KEY holds several lines; set it to the API key, or set --cohere.api-key-file"},
+		{args: "--cohere.job-id=a", env: "COHERE_API_KEY_FILE=" + testKey, want: "--cohere.api-key-file: no such file or directory" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=missing.key", env: "CO_API_KEY=" + testKey, want: "--cohere.api-key-file: no such file or directory" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=empty.key", want: "--cohere.api-key-file: empty.key is empty" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=lines.key", want: "--cohere.api-key-file: lines.key holds several lines" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=control.key", want: "--cohere.api-key-file: control.key holds control characters" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=.", want: "--cohere.api-key-file: is a directory" + keyFile},
+
+		{args: "KEY --cohere.base-url=ftp://x", want: `--cohere.base-url: "ftp://x" is not of the form https://host or https://host/path`},
+		{args: "KEY --cohere.base-url=https://u:" + testKey + "@x", want: "--cohere.base-url: must not hold a user name or password"},
+		{args: "KEY", env: "CO_API_URL=nonsense", want: `--cohere.base-url: "nonsense" is not of the form https://host or https://host/path`},
+		{args: "KEY --cohere.timeout=5", want: `--cohere.timeout takes a duration such as 30s, 5m or 7d, not "5"` + help},
+		{args: "KEY --cohere.timeout=0s", want: "--cohere.timeout must be longer than 0s"},
+		{args: "KEY --cohere.refresh-interval=soon", want: `--cohere.refresh-interval takes a duration such as 30s, 5m or 7d, not "soon"` + help},
+		{args: "KEY --web.timeout-offset=-1s", want: `--web.timeout-offset takes a duration such as 30s, 5m or 7d, not "-1s"` + help},
+		{args: "KEY --cohere.max-concurrent-requests=1.5", want: `--cohere.max-concurrent-requests takes a whole number, not "1.5"` + help},
+		{args: "KEY --cohere.max-concurrent-requests=0", want: "--cohere.max-concurrent-requests must be at least 1"},
+		{args: "KEY --cohere.requests-per-minute=many", want: `--cohere.requests-per-minute takes a number, not "many"` + help},
+		{args: "KEY --cohere.requests-per-minute=-1", want: "--cohere.requests-per-minute must be between 0.000001 and 1000000, or 0 for no limit"},
+		{args: "KEY --cohere.requests-per-minute=NaN", want: "--cohere.requests-per-minute must be between 0.000001 and 1000000, or 0 for no limit"},
+		{args: "KEY --cohere.fetch=both", want: "--cohere.fetch: enum value must be one of get,list, got 'both'" + help},
+		{args: "KEY --log.level=loud", want: "--log.level: enum value must be one of debug,info,warn,error, got 'loud'" + help},
+		{args: "KEY --log.format=xml", want: "--log.format: enum value must be one of logfmt,json, got 'xml'" + help},
+		{args: "KEY", env: "COHERE_DISCOVER=perhaps", want: `--cohere.discover takes true or false, not "perhaps"` + help},
+		{args: "KEY --cohere.api-key=" + testKey, want: "unknown long flag '--cohere.api-key'" + help},
+		{args: "KEY --cohere.job-id", want: "expected argument for flag '--cohere.job-id'" + help},
+		{args: "KEY stray", want: "unexpected stray" + help},
+		{args: "KEY --cohere.job-id=a\xff", want: `--cohere.job-id: job ID "a\xff" is not valid UTF-8`},
+		{args: "KEY --cohere.job-id=..", want: `--cohere.job-id: ".." is not a job ID`},
+
+		{args: "KEY --cohere.discover.max-jobs=3", want: "--cohere.discover.max-jobs needs --cohere.discover"},
+		{args: "KEY --cohere.discover.max-age=3d", want: "--cohere.discover.max-age needs --cohere.discover"},
+		{args: "KEY --cohere.discover.name=x", want: "--cohere.discover.name needs --cohere.discover"},
+		{args: "KEY --cohere.discover --cohere.discover.max-jobs=0", want: "--cohere.discover.max-jobs must be at least 1"},
+		{args: "KEY --cohere.discover --cohere.discover.max-age=0s", want: "--cohere.discover.max-age must be longer than 0s"},
+		{args: "KEY --cohere.discover --cohere.discover.name=(", want: "--cohere.discover.name: error parsing regexp: missing closing ): `^(?s:()$`"},
+
+		{args: "--demo --cohere.timeout=10s", want: "--cohere.timeout cannot be used with --demo; leave out one of them"},
+		{args: "--demo --cohere.discover", want: "--cohere.discover cannot be used with --demo; leave out one of them"},
+		{args: "--demo --cohere.job-id=..", want: `--cohere.job-id: ".." is not a job ID`},
+		{args: "--demo --config.file=bad.yml", want: "--demo watches its own account; leave out --config.file and COHERE_EXPORTER_CONFIG_FILE"},
+		{args: "--config.file=bad.yml --cohere.job-id=a", want: "--cohere.job-id cannot be used with --config.file; leave out one of them"},
+		{args: "--cohere.fetch=get", env: "COHERE_EXPORTER_CONFIG_FILE=bad.yml", want: "--cohere.fetch cannot be used with --config.file; leave out one of them"},
+		{args: "--config.file=missing.yml", want: "--config.file: open missing.yml: no such file or directory"},
+		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: accounts[0].nme: unknown key; known are name, http_client_config, " +
+			"job_ids, job_id_files, discover, base_url, client_name, fetch, timeout, max_concurrent_requests, requests_per_minute, refresh_interval, settled_interval, max_staleness"},
+
+		{args: "--demo --web.telemetry-path=metrics", want: `--web.telemetry-path: "metrics" is not a path like /metrics`},
+		{args: "--demo --web.telemetry-path=/metrics/", want: `--web.telemetry-path: "/metrics/" is not a path like /metrics`},
+		{args: "--demo --web.telemetry-path=/-/ready", want: "--web.telemetry-path: /-/ready is another page's path"},
+		{args: "--demo --web.config.file=missing.yml", want: "--web.config.file: open missing.yml: no such file or directory"},
+		{args: "--demo --web.config.file=web.yml", want: "--web.config.file: missing one of key or key_file"},
+		{args: "KEY --web.listen-address=" + taken.Addr().String(), want: "--web.listen-address: listen tcp " + taken.Addr().String() + ": bind: address already in use; choose another"},
+		{args: "KEY --web.listen-address=nonsense", want: "--web.listen-address: listen tcp: address nonsense: missing port in address; choose another"},
+	} {
+		t.Run(c.args+" "+c.env, func(t *testing.T) {
+			t.Parallel()
+			args := strings.Fields(strings.Replace(c.args, "KEY", "--cohere.job-id=a --cohere.api-key-file=good.key", 1))
+			var env []string
+			if c.env != "" {
+				env = []string{c.env}
+			}
+			if !strings.Contains(c.args, "listen-address") {
+				args = append(args, anyPort)
+			}
+			want := result{"", "cohere_exporter: error: " + c.want + "\n", 1}
+			if got := runToEnd(t, dir, env, args...); got != want {
+				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for flag, want := range map[string]string{"--help": "usage: cohere_exporter", "-h": "usage: cohere_exporter", "--version": "cohere_exporter, version devel"} {
+		if got := runToEnd(t, "", nil, flag); got.status != 0 || !strings.HasPrefix(got.stdout, want) || got.stderr != "" {
+			t.Errorf("%s: %+v", flag, got)
+		}
+	}
+}
+
+func TestOnce(t *testing.T) {
+	t.Run("demo", func(t *testing.T) {
+		got := runToEnd(t, "", nil, "--demo", "--once")
+		if got.status != 0 || !strings.Contains(got.stdout, "\ncohere_up 1\n") {
+			t.Errorf("%+v", got)
+		}
+		cmd := exec.Command(prometheusTool(t, "promtool"), "check", "metrics")
+		cmd.Stdin = strings.NewReader(got.stdout)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	t.Run("not up", func(t *testing.T) {
+		s := startSimulated(t, "job-1")
+		got := runToEnd(t, "", nil, s.flags("job-1,job-2", "--once")...)
+		const want = "cohere_exporter: error: 2 of the series whose name ends in _up are 0; the fetch_error series tell why\n"
+		if got.status != 1 || !strings.HasSuffix(got.stderr, want) {
+			t.Errorf("status %d, stderr %s", got.status, got.stderr)
+		}
+		if l := lacking(got.stdout, `cohere_embed_job_up{job_id="job-1"} 1`, `cohere_embed_job_fetch_error{job_id="job-2",reason="not_found"} 1`); l != "" {
+			t.Errorf("no %s", l)
+		}
+	})
+	t.Run("log as JSON", func(t *testing.T) {
+		got := runToEnd(t, "", nil, "--demo", "--once", "--log.format=json")
+		var line struct{ Level, Msg, URL string }
+		if err := json.Unmarshal([]byte(got.stderr), &line); err != nil || line.Level != "info" || line.Msg != "simulated Cohere API" || line.URL == "" {
+			t.Errorf("%v: %s", err, got.stderr)
+		}
+	})
+	t.Run("as long as it takes", func(t *testing.T) {
+		s := startSimulated(t, "job-1", "job-2", "job-3")
+		s.api.SetLatency(100 * time.Millisecond)
+		got := runToEnd(t, "", nil, s.flags("job-1,job-2,job-3", "--once", "--cohere.max-concurrent-requests=1", "--log.level=debug")...)
+		if got.status != 0 || got.stderr != "" {
+			t.Errorf("status %d, stderr %s", got.status, got.stderr)
+		}
+	})
+}
+
+func TestEnvironment(t *testing.T) {
+	s := startSimulated(t, "job-1", "job-2", "job-3", "job-4", "job/5 %?\"ü")
+	api := []string{"CO_API_URL=" + s.url, "CO_API_KEY=" + testKey}
+	once := func(t *testing.T, env []string, args ...string) result {
+		return runToEnd(t, s.dir, append(env, api...), append(args, "--once")...)
+	}
+	t.Run("lists of job IDs", func(t *testing.T) {
+		got := once(t, []string{"COHERE_JOB_IDS= job-1,job-2  job-3\n\njob-4,,\tjob-1 "})
+		if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get"} 4`); l != "" {
+			t.Errorf("no %s; stderr %s", l, got.stderr)
+		}
+		if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" job_id=job-1`) {
+			t.Errorf("%s", got.stderr)
+		}
+	})
+	t.Run("strange job IDs", func(t *testing.T) {
+		got := runToEnd(t, s.dir, api, "--once", `--cohere.job-id=job/5`, "--cohere.job-id=%?\"ü")
+		want := []string{`job_id="job/5",reason="not_found"`, `job_id="%?\"ü",reason="not_found"`}
+		if l := lacking(got.stdout, want...); l != "" {
+			t.Errorf("no %s; stderr %s", l, got.stderr)
+		}
+	})
+	t.Run("flag before variable", func(t *testing.T) {
+		got := once(t, []string{"COHERE_JOB_IDS=job-1", "COHERE_API_KEY_FILE=missing.key"}, "--cohere.job-id=job-2", "--cohere.api-key-file=cohere.key")
+		if l := lacking(got.stdout, "\ncohere_up 1\n", `job_id="job-2"`, `!job_id="job-1"`); l != "" {
+			t.Errorf("%s; stderr %s", l, got.stderr)
+		}
+	})
+	t.Run("key file before key", func(t *testing.T) {
+		got := runToEnd(t, s.dir, []string{"CO_API_KEY=wrong", "CO_API_URL=" + s.url, "COHERE_API_KEY_FILE=cohere.key"}, "--once", "--cohere.job-id=job-1")
+		if got.status != 0 {
+			t.Errorf("%s", got.stderr)
+		}
+	})
+	t.Run("discovery", func(t *testing.T) {
+		got := once(t, []string{"COHERE_DISCOVER=true"}, "--cohere.discover.max-jobs=2")
+		if l := lacking(got.stdout, "\ncohere_embed_jobs 2\n", "\ncohere_embed_jobs_dropped 3\n"); l != "" {
+			t.Errorf("no %s; stderr %s", l, got.stderr)
+		}
+	})
+	t.Run("ignored", func(t *testing.T) {
+		write(t, filepath.Join(s.dir, "exporter.yml"), "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
+			"    job_ids: [job-1]\n    base_url: "+s.url+"\n")
+		for other, args := range map[string][]string{"--demo": {"--demo"}, "--config.file": {"--config.file=exporter.yml"}} {
+			got := once(t, []string{"COHERE_JOB_IDS=job-9", "COHERE_DISCOVER=true"}, args...)
+			want := `level=warn msg="environment variables are ignored" because_of=` + other + " variables=COHERE_JOB_IDS,CO_API_KEY,CO_API_URL,COHERE_DISCOVER\n"
+			if got.status != 0 || strings.Count(got.stderr, "level=warn") != 1 || !strings.Contains(got.stderr, want) {
+				t.Errorf("status %d, stderr %s", got.status, got.stderr)
+			}
+			if l := lacking(got.stdout, "!job-9"); l != "" {
+				t.Errorf("%s: job of an ignored variable", other)
+			}
+		}
+	})
+}
+
+func TestDemo(t *testing.T) {
+	e := startExporter(t, nil, "--demo")
+	e.find(t, `level=info msg="simulated Cohere API" url=http://127\.0\.0\.1:\d+ api_key=\S+$`)
+	for _, status := range []string{"processing", "complete", "cancelling", "cancelled", "failed", "unknown"} {
+		if !regexp.MustCompile(`cohere_embed_job_status\{job_id="[^"]+",status="` + status + `"\} 1\n`).MatchString(e.scrape(t)) {
+			t.Errorf("no job is %s", status)
+		}
+	}
+	e.must(t, "\ncohere_up 1\n", "go_goroutines ", "process_resident_memory_bytes ", "promhttp_metric_handler_requests_total")
+
+	for _, c := range []struct {
+		method, path string
+		status       int
+		contentType  string
+		want         []string
+	}{
+		{"GET", "/", 200, "text/html", []string{`href="/metrics"`, `href="/metrics?jobs=0"`, `href="/-/healthy"`, `href="/-/ready"`}},
+		{"GET", "/-/healthy", 200, "text/plain", []string{"healthy"}},
+		{"GET", "/-/ready", 200, "text/plain", []string{"ready"}},
+		{"GET", "/metrics?jobs=0", 200, "text/plain", []string{"cohere_exporter_build_info", "cohere_api_requests_total", "!cohere_embed_job_", "!cohere_up"}},
+		{"HEAD", "/metrics", 200, "text/plain", nil},
+		{"HEAD", "/", 200, "text/html", nil},
+		{"GET", "/metrics/", 404, "text/plain", nil},
+		{"GET", "/-/", 404, "text/plain", nil},
+		{"GET", "/favicon.ico", 404, "text/plain", nil},
+		{"GET", "/debug/pprof/", 404, "text/plain", nil},
+		{"POST", "/-/reload", 404, "text/plain", nil}, // only with --web.enable-lifecycle
+	} {
+		resp := e.do(t, c.method, c.path)
+		if resp.StatusCode != c.status || !strings.HasPrefix(resp.Header.Get("Content-Type"), c.contentType+";") {
+			t.Errorf("%s %s: %s, %s", c.method, c.path, resp.Status, resp.Header.Get("Content-Type"))
+		}
+		if l := lacking(resp.body, c.want...); l != "" {
+			t.Errorf("%s %s: %s is not as wanted in\n%s", c.method, c.path, l, resp.body)
+		}
+		if c.method == "HEAD" && resp.body != "" {
+			t.Errorf("%s %s has a body", c.method, c.path)
+		}
+	}
+
+	open := e.do(t, "GET", "/metrics", "Accept", "application/openmetrics-text;version=1.0.0")
+	if !strings.HasPrefix(open.Header.Get("Content-Type"), "application/openmetrics-text;") || !strings.HasSuffix(open.body, "# EOF\n") {
+		t.Errorf("OpenMetrics: %s", open.Header.Get("Content-Type"))
+	}
+	if protobuf := e.do(t, "GET", "/metrics", "Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"); !strings.HasPrefix(protobuf.Header.Get("Content-Type"), "application/vnd.google.protobuf;") {
+		t.Errorf("protobuf: %s", protobuf.Header.Get("Content-Type"))
+	}
+	zipped := e.do(t, "GET", "/metrics", "Accept-Encoding", "gzip")
+	if r, err := gzip.NewReader(strings.NewReader(zipped.body)); err != nil {
+		t.Errorf("gzip: %v", err)
+	} else if text, err := io.ReadAll(r); err != nil || lacking(string(text), "\ncohere_up 1\n") != "" {
+		t.Errorf("gzip: %v", err)
+	}
+}
+
+func TestDemoWatchesGivenJobs(t *testing.T) {
+	e := startExporter(t, nil, "--demo", "--cohere.job-id=ebd-9b20ce74a1f85d63,ebd-none")
+	e.must(t, "\ncohere_embed_jobs 2\n", `cohere_embed_job_up{job_id="ebd-9b20ce74a1f85d63"} 1`,
+		`cohere_embed_job_fetch_error{job_id="ebd-none",reason="not_found"} 1`)
+}
+
+func (e exporter) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := e.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestScrapeIsAnsweredBeforeTheEnd(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			s := startSimulated(t, "job-1", "job-2", "job-3")
+			s.api.SetLatency(time.Second)
+			e := startExporter(t, nil, s.flags("job-1,job-2,job-3")...)
+			scraped := make(chan response, 1)
+			go func() {
+				defer close(scraped)
+				resp, err := hasty.Get(e.url + "/metrics")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				scraped <- response{resp, string(body)}
+			}()
+			awaitRequests(t, s.api, 3)
+			e.signal(t, sig)
+			resp := <-scraped
+			if resp.Response == nil || resp.StatusCode != http.StatusOK {
+				t.Fatalf("the scrape got %+v", resp.Response)
+			}
+			if l := lacking(resp.body, "\ncohere_up 1\n", `job_up{job_id="job-1"} 1`, `job_up{job_id="job-2"} 1`, `job_up{job_id="job-3"} 1`); l != "" {
+				t.Errorf("the scrape lacks %s", l)
+			}
+			if status := e.status(t); status != 0 {
+				t.Errorf("exit status %d", status)
+			}
+		})
+	}
+}
+
+// awaitRequests waits until the API has got n requests.
+func awaitRequests(t *testing.T, api *cohertest.API, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); len(api.Requests()) < n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the API got %d requests, not %d", len(api.Requests()), n)
+		}
+	}
+}
+
+func TestScrapeTimeout(t *testing.T) {
+	s := startSimulated(t, "job-1", "job-2", "job-3")
+	s.user.Fail("job-2", cohertest.Hang)
+	e := startExporter(t, nil, s.flags("job-1,job-2,job-3", "--cohere.timeout=1h")...)
+	started := time.Now()
+	resp := e.do(t, "GET", "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "2")
+	// Package web's tests have the exact time. Without the header it is longer
+	// than this.
+	if took := time.Since(started); took > 9*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+	if l := lacking(resp.body, "\ncohere_up 0\n", `job_up{job_id="job-1"} 1`, `job_up{job_id="job-3"} 1`,
+		`cohere_embed_job_fetch_error{job_id="job-2",reason="timeout"} 1`,
+		`cohere_embed_job_status{job_id="job-1",status="processing"} 1`); resp.StatusCode != http.StatusOK || l != "" {
+		t.Errorf("%s, no %s", resp.Status, l)
+	}
+}
+
+func TestKeyShowsNowhere(t *testing.T) {
+	const part = "5ecret"
+	for name, source := range map[string]func(s simulated) (env, args []string){
+		"file":     func(s simulated) ([]string, []string) { return nil, []string{"--cohere.api-key-file=" + s.keyFile} },
+		"variable": func(simulated) ([]string, []string) { return []string{"CO_API_KEY=" + testKey}, nil },
+		"configuration": func(s simulated) ([]string, []string) {
+			file := filepath.Join(s.dir, "exporter.yml")
+			text := "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials: '" + testKey + "'}}\n" +
+				"    job_ids: [job-1, job-2]\n    discover: {}\n    base_url: " + s.url + "\n"
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				panic(err)
+			}
+			return nil, []string{"--config.file=" + file}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSimulated(t, "job-1", "job-2")
+			s.user.Fail("job-1", cohertest.KeyEcho(401))
+			s.user.Fail("job-2", cohertest.Times(1, cohertest.Warning("beware of "+testKey)))
+			s.user.Fail(cohertest.List, cohertest.KeyEcho(500))
+			env, args := source(s)
+			if name != "configuration" {
+				args = append(args, "--cohere.base-url="+s.url, "--cohere.job-id=job-1,job-2", "--cohere.discover", "--cohere.fetch=get")
+			}
+			args = append(args, "--log.level=debug", "--web.enable-lifecycle")
+			e := startExporter(t, env, args...)
+			seen := map[string]string{}
+			for i := range 2 {
+				seen[fmt.Sprintf("/metrics, %d", i)] = e.scrape(t)
+			}
+			for _, path := range []string{"/", "/metrics?jobs=0", "/-/healthy", "/-/ready"} {
+				seen[path] = e.do(t, "GET", path).body
+			}
+			seen["reload"] = e.do(t, "POST", "/-/reload").body
+			if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", e.cmd.Process.Pid)); err == nil {
+				seen["the list of processes"] = string(cmdline)
+			}
+			e.find(t, `reason=(unauthorized|server_error).*<secret>`) // the echo has arrived
+			e.stop()
+			seen["the log"] = e.logged()
+			for _, more := range []string{"--once", "--config.check"} {
+				got := runToEnd(t, "", env, append(args, more)...)
+				seen[more] = got.stdout + got.stderr
+			}
+			for where, text := range seen {
+				if text == "" {
+					t.Errorf("%s: nothing to look at", where)
+				}
+				if strings.Contains(text, part) {
+					t.Errorf("the key shows in %s:\n%s", where, text)
+				}
+			}
+		})
+	}
+}
+
+func TestReload(t *testing.T) {
+	s := startSimulated(t, "job-1", "job-2")
+	file := filepath.Join(s.dir, "exporter.yml")
+	configure := func(jobs string) {
+		write(t, file, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
+			"    job_ids: ["+jobs+"]\n    base_url: "+s.url+"\n")
+	}
+	configure("job-1")
+	e := startExporter(t, nil, "--config.file="+file, "--web.enable-lifecycle")
+	job := func(id string) string { return fmt.Sprintf(`cohere_embed_job_up{account="search",job_id=%q} 1`, id) }
+	const good, bad = "\ncohere_exporter_config_last_reload_successful 1\n", "\ncohere_exporter_config_last_reload_successful 0\n"
+	e.must(t, job("job-1"), "!"+job("job-2"), good)
+
+	configure("job-2")
+	if resp := e.do(t, "POST", "/-/reload"); resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", resp.Status, resp.body)
+	}
+	e.must(t, "!"+job("job-1"), job("job-2"), good)
+
+	reason := file + ":1: accounts: must be a list"
+	write(t, file, "accounts: none\n")
+	if resp := e.do(t, "POST", "/-/reload"); resp.StatusCode != http.StatusInternalServerError || resp.body != "failed to reload: "+reason+"\n" {
+		t.Errorf("%s: %s", resp.Status, resp.body)
+	}
+	e.find(t, `level=error msg="reloading the configuration failed; the old one stays" err="`+regexp.QuoteMeta(reason)+`"`)
+	e.must(t, "!"+job("job-1"), job("job-2"), bad)
+
+	configure("job-1, job-2")
+	e.signal(t, syscall.SIGHUP)
+	e.until(t, job("job-1"), job("job-2"), good)
+	write(t, file, "accounts: none\n")
+	e.signal(t, syscall.SIGHUP)
+	e.until(t, job("job-1"), job("job-2"), bad)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if resp := e.do(t, "POST", "/-/reload"); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(resp.body, "no such file") {
+		t.Errorf("%s: %s", resp.Status, resp.body)
+	}
+	if resp := e.do(t, "GET", "/-/reload"); resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET /-/reload: %s", resp.Status)
+	}
+}
+
+func TestReloadWithoutFile(t *testing.T) {
+	e := startExporter(t, nil, "--demo", "--web.enable-lifecycle")
+	e.find(t, `msg="started cohere_exporter"`)
+	e.signal(t, syscall.SIGHUP)
+	e.find(t, `level=warn msg="nothing to reload" err="there is no --config.file to reload"`)
+	if resp := e.do(t, "POST", "/-/reload"); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(resp.body, "there is no --config.file to reload") {
+		t.Errorf("%s: %s", resp.Status, resp.body)
+	}
+	e.must(t, "\ncohere_up 1\n", "\ncohere_exporter_config_last_reload_successful 1\n")
+}
+
+func TestJobFileIsFollowed(t *testing.T) {
+	s := startSimulated(t, "job-1", "job-2")
+	config, jobs := filepath.Join(s.dir, "exporter.yml"), filepath.Join(s.dir, "jobs.txt")
+	write(t, jobs, "job-1 # the first\n")
+	write(t, config, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
+		"    job_id_files: [jobs*.txt]\n    base_url: "+s.url+"\n")
+	e := startExporter(t, nil, "--config.file="+config)
+	job := func(id string) string { return fmt.Sprintf(`cohere_embed_job_up{account="search",job_id=%q}`, id) }
+	e.must(t, job("job-1")+" 1", "!"+job("job-2"))
+	// Its news takes the kernel a moment, in which a test scrapes more than
+	// twice.
+	write(t, jobs, "job-1 # the first\njob-2\n")
+	e.until(t, job("job-1")+" 1", job("job-2")+" 1", fmt.Sprintf(`cohere_job_file_read_success{account="search",file=%q} 1`, jobs))
+	write(t, jobs, "job-2\n")
+	e.until(t, "!"+job("job-1"), job("job-2")+" 1")
+}
+
+func TestKeyFileIsFollowed(t *testing.T) {
+	s := startSimulated(t, "job-1")
+	e := startExporter(t, nil, s.flags("job-1")...)
+	e.must(t, "\ncohere_up 1\n")
+	const other = "sk-another-key"
+	s.user.SetKey(other)
+	e.must(t, `cohere_embed_job_fetch_error{job_id="job-1",reason="unauthorized"} 1`)
+	write(t, s.keyFile, other+"\n")
+	e.must(t, "\ncohere_up 1\n")
+	sent := len(s.api.Requests())
+	write(t, s.keyFile, "\n")
+	e.must(t, `cohere_embed_job_fetch_error{job_id="job-1",reason="no_key"} 1`,
+		`cohere_embed_job_status{job_id="job-1",status="processing"} 1`) // remembered
+	if now := len(s.api.Requests()); now != sent {
+		t.Errorf("%d requests without a key", now-sent)
+	}
+	write(t, s.keyFile, other)
+	e.must(t, "\ncohere_up 1\n")
+}
+
+func TestTLSAndBasicAuth(t *testing.T) {
+	// Its certificate is for loopback.
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	certificate := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "tls.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})))
+	write(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	write(t, filepath.Join(dir, "web.yml"), "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"+
+		"basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}\n") // correct horse
+	e := startExporter(t, nil, "--demo", "--web.config.file="+filepath.Join(dir, "web.yml"))
+	for password, want := range map[string]int{"": 401, "wrong": 401, "correct horse": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(e.url, "http:", "https:", 1)+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			req.SetBasicAuth("prometheus", password)
+		}
+		client := server.Client()
+		client.Timeout = patience
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want || err != nil || strings.Contains(string(body), "cohere_up 1") != (want == 200) {
+			t.Errorf("with password %q: %s, %v", password, resp.Status, err)
+		}
+	}
+}
