@@ -374,8 +374,11 @@ func TestDiscovery(t *testing.T) {
 	}{
 		{"defaults", func(*collector.Discover) {}, []string{"job-000", "nightly-1", "nightly-2", "other"}, 0},
 		{"age", func(d *collector.Discover) { d.MaxAge = model.Duration(90 * time.Minute) }, []string{"job-000", "nightly-1"}, 0},
-		{"older", func(d *collector.Discover) { d.MaxAge = model.Duration(240 * time.Hour) },
-			[]string{"job-000", "nightly-1", "nightly-2", "old", "other"}, 0},
+		{
+			"older", func(d *collector.Discover) { d.MaxAge = model.Duration(240 * time.Hour) },
+			[]string{"job-000", "nightly-1", "nightly-2", "old", "other"},
+			0,
+		},
 		{"name", func(d *collector.Discover) { d.Name = collector.MustRegexp("nightly-.") }, []string{"job-000", "nightly-1", "nightly-2"}, 0},
 		{"anchored", func(d *collector.Discover) { d.Name = collector.MustRegexp("night|y-1") }, []string{"job-000"}, 0},
 		{"newest", func(d *collector.Discover) { d.MaxJobs = 1 }, []string{"job-000", "nightly-1"}, 2},

@@ -159,21 +159,31 @@ func TestReportedValues(t *testing.T) {
 		{name: "wrong types", fault: cohertest.WrongTypes, want: noInfo + status},
 		{name: "null fields", fault: cohertest.NullFields, want: created + info("") + status},
 		{name: "null meta", fault: cohertest.NullMeta, want: created + info("nightly") + status},
-		{name: "numbers as strings", fault: cohertest.NumbersAsStrings,
-			want: apiInfo + created + info("nightly") + status + warnings},
-		{name: "unknown status", fault: cohertest.UnknownStatus,
-			want: strings.Replace(all, "processing", "unknown", 1)},
-		{name: "name not UTF-8", fault: cohertest.InvalidUTF8,
-			want: strings.Replace(all, "nightly", "caf\uFFFD \uFFFD\uFFFD", 1)},
-		{name: "long name", change: func(j *cohertest.Job) { j.Name = strings.Repeat("é", 513) },
-			want: strings.Replace(all, "nightly", strings.Repeat("é", 512), 1)},
-		{name: "unusual units", change: func(j *cohertest.Job) { j.SearchUnits, j.Classifications, j.Pages = 1, 2, 3 },
+		{
+			name: "numbers as strings", fault: cohertest.NumbersAsStrings,
+			want: apiInfo + created + info("nightly") + status + warnings,
+		},
+		{
+			name: "unknown status", fault: cohertest.UnknownStatus,
+			want: strings.Replace(all, "processing", "unknown", 1),
+		},
+		{
+			name: "name not UTF-8", fault: cohertest.InvalidUTF8,
+			want: strings.Replace(all, "nightly", "caf\uFFFD \uFFFD\uFFFD", 1),
+		},
+		{
+			name: "long name", change: func(j *cohertest.Job) { j.Name = strings.Repeat("é", 513) },
+			want: strings.Replace(all, "nightly", strings.Repeat("é", 512), 1),
+		},
+		{
+			name: "unusual units", change: func(j *cohertest.Job) { j.SearchUnits, j.Classifications, j.Pages = 1, 2, 3 },
 			want: apiInfo + `cohere_embed_job_billed_classifications{` + id + `} 2` + "\n" +
 				strings.TrimSuffix(numbers, `cohere_embed_job_cached_tokens{`+id+`} 0`+"\n") +
 				`cohere_embed_job_billed_pages{` + id + `} 3
 				cohere_embed_job_billed_search_units{` + id + `} 1
 				cohere_embed_job_cached_tokens{` + id + `} 0` + "\n" +
-				created + info("nightly") + tokens + status + warnings},
+				created + info("nightly") + tokens + status + warnings,
+		},
 		{name: "created at no time", change: func(j *cohertest.Job) {
 			j.Raw = `{"job_id":"job-000","status":"processing","created_at":"yesterday"}`
 		}, want: noInfo + status},

@@ -101,7 +101,7 @@ func documents(text []byte) ([]yaml.Node, error) {
 	for {
 		var doc yaml.Node
 		switch err := dec.Decode(&doc); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return docs, nil
 		case err != nil:
 			return nil, err

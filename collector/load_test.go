@@ -131,7 +131,6 @@ var badFiles = []struct{ name, text, want string }{
 
 func TestLoadBadFile(t *testing.T) {
 	for _, tt := range badFiles {
-
 		t.Run(tt.name, func(t *testing.T) {
 			dir := configDir(t, tt.text)
 			path := filepath.Join(dir, "config.yml")

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -43,7 +44,7 @@ type job struct {
 
 func newJob(id string, account []*dto.LabelPair, s *schema) *job {
 	j := &job{known: known{id: id}, schema: s}
-	j.labels = append(account[:len(account):len(account)], newLabelPair("job_id", id))
+	j.labels = slices.Concat(account, []*dto.LabelPair{newLabelPair("job_id", id)})
 	j.up, j.down = s.gauge(jobUp, j.labels, 1), s.gauge(jobUp, j.labels, 0)
 	return j
 }

@@ -87,15 +87,19 @@ var jobRows = []jobRow{
 			return client.Optional[float64]{Value: unix(j.CreatedAt.Value), Valid: j.CreatedAt.Valid}
 		}),
 	{
-		desc{"cohere_embed_job_info", "What is known of the job besides its status and numbers. Always 1." + fromMemory,
-			[]string{"name", "model", "truncate", "input_dataset_id", "output_dataset_id"}},
+		desc{
+			"cohere_embed_job_info", "What is known of the job besides its status and numbers. Always 1." + fromMemory,
+			[]string{"name", "model", "truncate", "input_dataset_id", "output_dataset_id"},
+		},
 		func(j *client.Job, to *rows) {
 			to.add(1, j.Name, j.Model, j.Truncate, j.InputDatasetID, j.OutputDatasetID)
 		},
 	},
 	{
-		desc{"cohere_embed_job_api_info", "The API version that answered. Always 1." + fromMemory,
-			[]string{"version", "deprecated", "experimental"}},
+		desc{
+			"cohere_embed_job_api_info", "The API version that answered. Always 1." + fromMemory,
+			[]string{"version", "deprecated", "experimental"},
+		},
 		func(j *client.Job, to *rows) {
 			v := j.Meta.APIVersion
 			if v != (client.APIVersion{}) {
@@ -107,31 +111,58 @@ var jobRows = []jobRow{
 
 // The families that tell how fetching a job went, and the account's.
 var (
-	jobUp = desc{"cohere_embed_job_up",
-		"1 if the last attempt to fetch the job worked and what is served is no older than allowed, else 0.", nil}
-	jobFetchError = desc{"cohere_embed_job_fetch_error",
-		"1 while cohere_embed_job_up is 0, with the reason.", []string{"reason"}}
-	jobLastSuccess = desc{"cohere_embed_job_last_success_timestamp_seconds",
-		"When the last successful request for the job was sent, in Unix time. Stays when its values are dropped.", nil}
-	jobStatusChanged = desc{"cohere_embed_job_status_changed_timestamp_seconds",
-		"When this process first saw the status after having seen another, in Unix time." + fromMemory, nil}
+	jobUp = desc{
+		"cohere_embed_job_up",
+		"1 if the last attempt to fetch the job worked and what is served is no older than allowed, else 0.", nil,
+	}
+	jobFetchError = desc{
+		"cohere_embed_job_fetch_error",
+		"1 while cohere_embed_job_up is 0, with the reason.",
+		[]string{"reason"},
+	}
+	jobLastSuccess = desc{
+		"cohere_embed_job_last_success_timestamp_seconds",
+		"When the last successful request for the job was sent, in Unix time. Stays when its values are dropped.", nil,
+	}
+	jobStatusChanged = desc{
+		"cohere_embed_job_status_changed_timestamp_seconds",
+		"When this process first saw the status after having seen another, in Unix time." + fromMemory, nil,
+	}
 
-	accountUp = desc{"cohere_up",
-		"1 if every job of the account, and its list where it is used, is up, else 0.", nil}
-	listUp = desc{"cohere_list_up",
-		"1 if the last attempt to fetch the list of jobs worked and it is no older than allowed, else 0.", nil}
-	listFetchError = desc{"cohere_list_fetch_error",
-		"1 while cohere_list_up is 0, with the reason.", []string{"reason"}}
-	accountJobs = desc{"cohere_embed_jobs",
-		"Number of jobs watched.", nil}
-	accountDropped = desc{"cohere_embed_jobs_dropped",
-		"Number of jobs found by discovery and left out by its limit on their number. May be served from memory.", nil}
-	jobFileSuccess = desc{"cohere_job_file_read_success",
-		"1 if the present content of the job file is in use, else 0.", []string{"file"}}
-	scrapeDuration = desc{"cohere_scrape_duration_seconds",
-		"How long this scrape took to fetch.", nil}
-	requestsLimit = desc{"cohere_api_requests_per_minute_limit",
-		"The configured budget of API requests in any minute.", nil}
+	accountUp = desc{
+		"cohere_up",
+		"1 if every job of the account, and its list where it is used, is up, else 0.", nil,
+	}
+	listUp = desc{
+		"cohere_list_up",
+		"1 if the last attempt to fetch the list of jobs worked and it is no older than allowed, else 0.", nil,
+	}
+	listFetchError = desc{
+		"cohere_list_fetch_error",
+		"1 while cohere_list_up is 0, with the reason.",
+		[]string{"reason"},
+	}
+	accountJobs = desc{
+		"cohere_embed_jobs",
+		"Number of jobs watched.", nil,
+	}
+	accountDropped = desc{
+		"cohere_embed_jobs_dropped",
+		"Number of jobs found by discovery and left out by its limit on their number. May be served from memory.", nil,
+	}
+	jobFileSuccess = desc{
+		"cohere_job_file_read_success",
+		"1 if the present content of the job file is in use, else 0.",
+		[]string{"file"},
+	}
+	scrapeDuration = desc{
+		"cohere_scrape_duration_seconds",
+		"How long this scrape took to fetch.", nil,
+	}
+	requestsLimit = desc{
+		"cohere_api_requests_per_minute_limit",
+		"The configured budget of API requests in any minute.", nil,
+	}
 )
 
 // fetchDescs are described together with jobRows.

@@ -116,7 +116,7 @@ func plan(list *known, jobs []*known, now time.Time, r round, p policy) (askList
 			units--
 		}
 		if needed(k) && (k.pending ||
-			p.due(k, now) && !(p.list && k.listed) ||
+			p.due(k, now) && (!p.list || !k.listed) ||
 			lacking(k) && !now.Before(k.unitsFrom)) {
 			ask = append(ask, k)
 		}

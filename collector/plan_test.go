@@ -86,68 +86,84 @@ func TestPlan(t *testing.T) {
 			name: "rank comes before time",
 			jobs: []known{lost("a", earlier), settled("b", earlier, sec), active("c", before2, sec), {id: "d"}},
 			want: "d c b a",
-		}, {
+		},
+		{
 			name: "the longest since last asked first",
 			jobs: []known{
 				active("a", longest, sec), active("b", earlier, sec), active("c", before2, sec),
 				settled("d", before2, sec), settled("e", longest, sec), settled("f", earlier, sec),
-				lost("g", longest), lost("h", before2), lost("i", earlier), {id: "k"}, {id: "j"},
+				lost("g", longest), lost("h", before2), lost("i", earlier),
+				{id: "k"},
+				{id: "j"},
 			},
 			want: "j k b a c f e d i g h",
-		}, {
+		},
+		{
 			name: "last asked counts, not last success",
 			jobs: []known{failed(active("a", before2, time.Hour)), active("b", earlier, sec)},
 			want: "b a",
-		}, {
+		},
+		{
 			name: "failures other than not_found change no rank",
 			jobs: []known{failed(settled("a", earlier, sec)), failed(known{id: "b", asked: before2}), active("c", longest, sec)},
 			want: "c b a",
-		}, {
+		},
+		{
 			name: "seen settled once ranks as active",
 			jobs: []known{active("a", before2, sec), once(settled("b", longest, sec)), settled("c", earlier, sec)},
 			want: "b a c",
-		}, {
+		},
+		{
 			name:   "due",
 			policy: patient,
 			jobs: []known{
 				active("a", earlier, 25*sec-1), active("b", earlier, 25*sec),
 				settled("c", earlier, time.Hour-1), settled("d", earlier, time.Hour),
-				{id: "e"}, lost("f", earlier),
+				{id: "e"},
+				lost("f", earlier),
 			},
 			want: "e b d f",
-		}, {
+		},
+		{
 			name:   "the longer interval holds for settled jobs",
 			policy: policy{refresh: time.Hour, settled: sec},
 			jobs:   []known{settled("a", earlier, time.Hour-1), settled("b", earlier, time.Hour)},
 			want:   "b",
-		}, {
+		},
+		{
 			name:   "a minute after being seen settled",
 			policy: patient,
 			jobs:   []known{once(settled("a", earlier, time.Minute-1)), once(settled("b", earlier, time.Minute))},
 			want:   "b",
-		}, {
+		},
+		{
 			name:   "a minute, though the refresh interval is longer",
 			policy: policy{refresh: time.Hour},
 			jobs:   []known{once(settled("a", earlier, time.Minute)), active("b", earlier, time.Minute)},
 			want:   "a",
-		}, {
+		},
+		{
 			name:   "shorter intervals are not made a minute",
 			policy: policy{refresh: 5 * sec, settled: 10 * sec},
 			jobs:   []known{once(settled("a", earlier, 10*sec-1)), once(settled("b", earlier, 10*sec))},
 			want:   "b",
-		}, {
+		},
+		{
 			name: "asked since the oldest scrape began",
 			jobs: []known{active("a", meanwhile, sec), failed(known{id: "b", asked: meanwhile}), lost("c", since), active("d", before2, sec)},
 			want: "d",
-		}, {
+		},
+		{
 			name: "passed over in this scrape, or in one before",
 			jobs: []known{passed(known{id: "a"}, since), passed(known{id: "b"}, meanwhile), passed(active("c", earlier, sec), before2)},
 			want: "b c",
-		}, {
+		},
+		{
 			name: "refused before, and in this scrape",
 			jobs: []known{passed(active("a", earlier, sec), longest), passed(active("b", meanwhile, sec), since)},
 			want: "a",
-		}, {
+		},
+		{
 			name:   "what is pending is joined",
 			policy: patient,
 			jobs: []known{
@@ -162,95 +178,113 @@ func TestPlan(t *testing.T) {
 			policy: byList,
 			jobs:   []known{{id: "a"}, lost("b", earlier), lacking(settled("c", 0, sec)), pending(active("d", meanwhile, sec))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: then what it lacks",
 			policy: byList,
 			list:   active(list, since, 0),
 			jobs: []known{
-				listed(active("a", 0, 0)), active("b", earlier, sec), listed(settled("c", 0, 0)), {id: "d"}, lost("e", earlier),
+				listed(active("a", 0, 0)), active("b", earlier, sec), listed(settled("c", 0, 0)),
+				{id: "d"},
+				lost("e", earlier),
 				lacking(settled("f", 0, 0)),
 			},
 			want: "d b f e",
-		}, {
+		},
+		{
 			name:   "list: what it lacks is asked only when due",
 			policy: patiently,
 			list:   young,
 			jobs:   []known{active("a", earlier, 24*sec), active("b", earlier, 25*sec), {id: "c"}},
 			want:   "c b",
-		}, {
+		},
+		{
 			name:   "list: it is pending",
 			policy: byList,
 			list:   pending(active(list, meanwhile, sec)),
 			jobs:   []known{{id: "a"}},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: it failed in this scrape",
 			policy: byList,
 			list:   failed(active(list, since, time.Minute)),
 			jobs:   []known{{id: "a"}, active("b", earlier, time.Minute), lacking(settled("c", 0, sec))},
-		}, {
+		},
+		{
 			name:   "list: it failed in the one before",
 			policy: byList,
 			list:   failed(active(list, earlier, time.Minute)),
 			jobs:   []known{listed(active("a", 0, time.Minute)), {id: "b"}},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: it was passed over in this scrape",
 			policy: byList,
 			list:   passed(known{id: list}, since),
 			jobs:   []known{{id: "a"}},
-		}, {
+		},
+		{
 			name:   "list: it was refused in this scrape",
 			policy: byList,
 			list:   passed(active(list, meanwhile, time.Minute), since),
 			jobs:   []known{{id: "a"}, active("b", earlier, time.Minute), lacking(settled("c", 0, sec))},
-		}, {
+		},
+		{
 			name:   "list: it was passed over in one before",
 			policy: byList,
 			list:   passed(known{id: list}, earlier),
 			jobs:   []known{{id: "a"}},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: it was passed over, and then answered",
 			policy: byList,
 			list:   passed(active(list, since, 0), meanwhile),
 			jobs:   []known{{id: "a"}},
 			want:   "a",
-		}, {
+		},
+		{
 			name:   "list: too young",
 			policy: patiently,
 			list:   young,
 			jobs:   []known{listed(active("a", 0, 24*sec))},
-		}, {
+		},
+		{
 			name:   "list: old enough for an active job",
 			policy: patiently,
 			list:   old,
 			jobs:   []known{listed(active("a", 0, 25*sec)), listed(settled("b", 0, 25*sec))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: settled jobs do not need it",
 			policy: patiently,
 			list:   active(list, earlier, time.Hour-sec),
 			jobs:   []known{listed(settled("a", 0, time.Hour-sec))},
-		}, {
+		},
+		{
 			name:   "list: settled jobs need it after an hour",
 			policy: patiently,
 			list:   active(list, earlier, time.Hour),
 			jobs:   []known{listed(settled("a", 0, time.Hour))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: a minute after a job is seen settled",
 			policy: patiently,
 			list:   active(list, earlier, time.Minute),
 			jobs:   []known{once(listed(settled("a", 0, time.Minute)))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: it may have a new job",
 			policy: patiently,
 			list:   old,
 			jobs:   []known{{id: "a"}, listed(settled("b", 0, 25*sec))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "list: it may have new jobs to discover",
 			policy: policy{refresh: 25 * sec, settled: time.Hour, list: true, discover: true},
 			list:   old,
@@ -267,7 +301,8 @@ func TestPlan(t *testing.T) {
 				lacking(settled("c", 0, sec)), lacking(settled("d", 0, sec)), active("e", longest, time.Minute),
 			},
 			want: "e c d a",
-		}, {
+		},
+		{
 			name:   "units: scrapes that overlap share the number",
 			policy: patiently,
 			list:   young,
@@ -276,7 +311,8 @@ func TestPlan(t *testing.T) {
 				pending(lacking(settled("c", 0, sec))), lacking(settled("b", 0, sec)), lacking(settled("d", 0, sec)),
 			},
 			want: "b c",
-		}, {
+		},
+		{
 			name:   "units: not before their time",
 			policy: patiently,
 			list:   young,
@@ -285,19 +321,22 @@ func TestPlan(t *testing.T) {
 				{id: "b", fetched: age(sec), settled: true, listed: true, lacksUnits: true, unitsFrom: epoch},
 			},
 			want: "b",
-		}, {
+		},
+		{
 			name:   "units: they do not keep an active job waiting",
 			policy: patiently,
 			list:   young,
 			jobs:   []known{lacking(settled("a", 0, sec)), active("b", earlier, time.Minute)},
 			want:   "b a",
-		}, {
+		},
+		{
 			name:   "units: not while the list is needed",
 			policy: patiently,
 			list:   old,
 			jobs:   []known{lacking(settled("a", 0, 25*sec)), listed(active("b", 0, 25*sec))},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "units: not in get mode",
 			policy: patient,
 			jobs:   []known{lacking(settled("a", earlier, sec))},
@@ -308,35 +347,41 @@ func TestPlan(t *testing.T) {
 			policy: discover,
 			jobs:   []known{{id: "a"}, active("b", earlier, sec)},
 			want:   "list a b",
-		}, {
+		},
+		{
 			name:   "discover: not within a minute",
 			policy: discover,
 			list:   active(list, earlier, time.Minute-1),
 			jobs:   []known{listed(active("a", earlier, sec))},
 			want:   "a",
-		}, {
+		},
+		{
 			name:   "discover: after a minute, whatever is due",
 			policy: policy{discover: true, refresh: time.Minute},
 			list:   active(list, earlier, time.Minute),
 			jobs:   []known{active("a", earlier, sec)},
 			want:   "list",
-		}, {
+		},
+		{
 			name:   "discover: not within the refresh interval",
 			policy: policy{discover: true, refresh: time.Hour},
 			list:   active(list, earlier, time.Hour-1),
-		}, {
+		},
+		{
 			name:   "discover: the list's failure is no job's",
 			policy: discover,
 			list:   failed(known{id: list, asked: since}),
 			jobs:   []known{active("a", earlier, sec)},
 			want:   "a",
-		}, {
+		},
+		{
 			name:   "discover: passed over",
 			policy: discover,
 			list:   passed(known{id: list}, since),
 			jobs:   []known{active("a", earlier, sec)},
 			want:   "a",
-		}, {
+		},
+		{
 			name:   "discover: pending",
 			policy: discover,
 			list:   pending(active(list, meanwhile, sec)),

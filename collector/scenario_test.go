@@ -133,7 +133,7 @@ func TestNoJobStarves(t *testing.T) {
 						if before, ok := last[r.ID]; ok {
 							// The dead ones, never asked before, come first once.
 							grace := time.Duration(0)
-							if before == start {
+							if before.Equal(start) {
 								grace = time.Duration(dead/10) * max(time.Minute, interval)
 							}
 							if gap := r.Time.Sub(before); gap > 3*time.Minute+interval+grace {

@@ -108,6 +108,7 @@ func TestEndToEnd(t *testing.T) {
 
 	// The rest has its time, and then the exporters end.
 	query(t, prometheus, expressions, running, time.Minute)
+	t.Run("Grafana", func(t *testing.T) { readDashboardAsGrafana(t, prometheus) })
 	demo.stop()
 	accounts.stop()
 	query(t, prometheus, expressions, expectedEmpty, 20*time.Second)
@@ -123,6 +124,20 @@ func TestEndToEnd(t *testing.T) {
 		}
 	}
 	t.Logf("%d expressions asked", len(expressions))
+}
+
+// readDashboardAsGrafana puts the answers to the dashboard's queries through
+// Grafana's own data library, and logs the table of jobs as people read it.
+func readDashboardAsGrafana(t *testing.T, prometheus string) {
+	const checker = "../.ci/grafana-data"
+	node := tool(t, "node")
+	if _, err := os.Stat(checker + "/node_modules"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("Grafana's data library is not installed: npm ci in .ci/grafana-data")
+	}
+	t.Log(run(t, node, checker+"/check.mjs", "--range=1m", prometheus))
 }
 
 // failure is a job of the demo that failed, and when.

@@ -143,12 +143,13 @@ func render(b []byte, j *Job, s style) text {
 
 	t := text{meta: len(b)}
 	if s.deep {
-		t.json = append(b, `,"meta":{`+
+		b = append(b, `,"meta":{`+
 			`"api_version":{"version":null,"is_deprecated":null,"is_experimental":null},`+
 			`"billed_units":{"images":null,"input_tokens":null,"image_tokens":null,`+
 			`"output_tokens":null,"search_units":null,"classifications":null,"pages":null},`+
 			`"tokens":{"input_tokens":null,"output_tokens":null},`+
 			`"cached_tokens":null,"warnings":null}}`...)
+		t.json = b
 		return t
 	}
 
@@ -187,7 +188,8 @@ func render(b []byte, j *Job, s style) text {
 		}
 		b = appendString(b, warning)
 	}
-	t.json = append(b, `]}}`...)
+	b = append(b, `]}}`...)
+	t.json = b
 	return t
 }
 

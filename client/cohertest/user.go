@@ -246,7 +246,8 @@ func (c *Call) write(w http.ResponseWriter, texts func(func(text, bool) bool)) {
 	}
 
 	buffer := buffers.Get().(*[]byte)
-	b := append((*buffer)[:0], `{"embed_jobs":[`...)
+	b := (*buffer)[:0]
+	b = append(b, `{"embed_jobs":[`...)
 	separator := ""
 	for t, bare := range texts {
 		b = append(b, separator...)
