@@ -179,11 +179,11 @@ func newLogger(w io.Writer, lowest, format string) (log.Logger, *slog.Logger) {
 	if format == "json" {
 		logger = log.NewJSONLogger(log.NewSyncWriter(w))
 	}
-	logger = level.NewFilter(logger, level.Allow(level.ParseDefault(lowest, level.InfoValue())))
+	allowed := level.Allow(level.ParseDefault(lowest, level.InfoValue()))
 	var slogLevel slog.Level
 	_ = slogLevel.UnmarshalText([]byte(lowest)) // the names are the same
-	slogger := slog.New(slogkit.NewGoKitHandler(logger, slogLevel)) // which adds the time itself
-	return log.With(logger, "time", log.DefaultTimestampUTC), slogger
+	slogger := slog.New(slogkit.NewGoKitHandler(level.NewFilter(logger, allowed), slogLevel)) // adds the time itself
+	return level.NewFilter(log.With(logger, "time", log.DefaultTimestampUTC), allowed), slogger
 }
 
 // scrapeOnce prints one scrape. The error tells if anything is not up.
