@@ -18,6 +18,9 @@ type Regexp struct {
 
 // NewRegexp compiles an expression that has to match whole names.
 func NewRegexp(text string) (Regexp, error) {
+	if _, err := regexp.Compile(text); err != nil { // in the user's words
+		return Regexp{}, err
+	}
 	re, err := regexp.Compile("^(?s:" + text + ")$")
 	return Regexp{text, re}, err
 }
