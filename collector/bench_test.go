@@ -26,8 +26,8 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
-// serveVariable makes the test binary a simulated API with that many jobs, so
-// that benchmarks measure the CPU time of the one that asks only.
+// serveVariable makes the test binary a simulated API with that many jobs, where
+// a benchmark is to measure only the one that asks.
 const serveVariable = "COHERE_EXPORTER_BENCHMARK_JOBS"
 
 func TestMain(m *testing.M) {
@@ -43,8 +43,8 @@ const seriesPerJob = 19
 
 func benchmarkID(i int) string { return fmt.Sprintf("ebd-%016x", i) }
 
-// serveJobs serves n complete jobs until standard input ends.
-func serveJobs(n int) {
+// newAPI returns an API of n complete jobs.
+func newAPI(n int) *cohertest.API {
 	api := cohertest.New()
 	api.KeepRequests(1)
 	user := api.AddUser(key)
@@ -54,14 +54,27 @@ func serveJobs(n int) {
 			InputTokens: float64(1520 + i), OutputTokens: 1520,
 		})
 	}
-	server := api.Start()
+	return api
+}
+
+// serveJobs serves n jobs until standard input ends.
+func serveJobs(n int) {
+	server := newAPI(n).Start()
 	fmt.Println(server.URL)
 	io.Copy(io.Discard, os.Stdin)
 	server.Close()
 }
 
-// startAPI starts a process that serves n jobs, and returns its URL.
-func startAPI(b *testing.B, n int) string {
+// startHere serves n jobs from this process, as net/http/httptest does, and
+// returns the URL.
+func startHere(b *testing.B, n int) string {
+	server := newAPI(n).Start()
+	b.Cleanup(server.Close)
+	return server.URL
+}
+
+// startElsewhere starts a process that serves n jobs, and returns its URL.
+func startElsewhere(b *testing.B, n int) string {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serveVariable+"="+strconv.Itoa(n))
@@ -164,22 +177,28 @@ func cpuTime() time.Duration {
 }
 
 // BenchmarkFetch is a whole scrape, in which every job is fetched by ID, beside
-// a bare loop of as many requests.
+// a bare loop of as many requests. Both include the simulated API, but where it
+// is elsewhere.
 func BenchmarkFetch(b *testing.B) {
 	for _, n := range []int{10, 100, 1_000, 10_000} {
-		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) {
-			h := handler(b, startAPI(b, n), 1, n, 0)
-			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
-		})
-		b.Run(fmt.Sprintf("jobs=%d/bare", n), func(b *testing.B) {
-			url := startAPI(b, n)
-			hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}}
-			perJob(b, n, func() { bareLoop(b, hc, url, n) })
-		})
+		benchmarkFetch(b, fmt.Sprintf("jobs=%d", n), n, startHere)
 	}
+	benchmarkFetch(b, "elsewhere=1000", 1_000, startElsewhere)
 	b.Run("jobs=10000/accounts=50", func(b *testing.B) {
-		h := handler(b, startAPI(b, 10_000), 50, 10_000, 0)
+		h := handler(b, startHere(b, 10_000), 50, 10_000, 0)
 		perJob(b, 10_000, func() { scrapeHandler(b, h, seriesPerJob*10_000) })
+	})
+}
+
+func benchmarkFetch(b *testing.B, name string, n int, start func(*testing.B, int) string) {
+	b.Run(name+"/exporter", func(b *testing.B) {
+		h := handler(b, start(b, n), 1, n, 0)
+		perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
+	})
+	b.Run(name+"/bare", func(b *testing.B) {
+		url := start(b, n)
+		hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}}
+		perJob(b, n, func() { bareLoop(b, hc, url, n) })
 	})
 }
 
@@ -249,7 +268,7 @@ func BenchmarkServe(b *testing.B) {
 }
 
 func benchmarkServe(b *testing.B, accounts, n int) {
-	h := handler(b, startAPI(b, n), accounts, n, time.Hour)
+	h := handler(b, startElsewhere(b, n), accounts, n, time.Hour)
 	perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
 }
 
@@ -258,7 +277,7 @@ func benchmarkServe(b *testing.B, accounts, n int) {
 func BenchmarkMemory(b *testing.B) {
 	const n = 10_000
 	for b.Loop() {
-		url := startAPI(b, n)
+		url := startElsewhere(b, n)
 		before := heap()
 		h := handler(b, url, 1, n, time.Hour)
 		for range 10 {

@@ -44,7 +44,7 @@ type job struct {
 
 func newJob(id string, account []*dto.LabelPair, s *schema) *job {
 	j := &job{known: known{id: id}, schema: s}
-	j.labels = slices.Concat(account, []*dto.LabelPair{newLabelPair("job_id", id)})
+	j.labels = slices.Concat(account, []*dto.LabelPair{s.pair("job_id", id)})
 	j.up, j.down = s.gauge(jobUp, j.labels, 1), s.gauge(jobUp, j.labels, 0)
 	return j
 }

@@ -229,15 +229,26 @@ type schema struct {
 	withAccount bool
 	descs       map[string]*prometheus.Desc
 	rows        []*prometheus.Desc // those of jobRows
+	names       map[string]*string // of labels
+	statuses    map[string]*dto.LabelPair
 }
 
 func newSchema(withAccount bool) *schema {
-	s := &schema{withAccount: withAccount, descs: map[string]*prometheus.Desc{}}
+	s := &schema{
+		withAccount: withAccount,
+		descs:       map[string]*prometheus.Desc{},
+		names:       map[string]*string{},
+		statuses:    map[string]*dto.LabelPair{},
+	}
 	add := func(d desc, labels ...string) {
 		if withAccount {
 			labels = append([]string{"account"}, labels...)
 		}
-		s.descs[d.name] = prometheus.NewDesc(d.name, d.help, append(labels, d.labels...), nil)
+		labels = append(labels, d.labels...)
+		s.descs[d.name] = prometheus.NewDesc(d.name, d.help, labels, nil)
+		for _, label := range labels {
+			s.names[label] = &label
+		}
 	}
 	for _, row := range jobRows {
 		add(row.desc, "job_id")
@@ -248,6 +259,9 @@ func newSchema(withAccount bool) *schema {
 	}
 	for _, d := range accountDescs {
 		add(d)
+	}
+	for _, status := range statuses {
+		s.statuses[string(status)] = s.newPair("status", string(status))
 	}
 	return s
 }
@@ -263,7 +277,26 @@ func (s *schema) accountLabels(account string) []*dto.LabelPair {
 	if !s.withAccount {
 		return nil
 	}
-	return []*dto.LabelPair{labelPair("account", account)}
+	return []*dto.LabelPair{s.pair("account", account)}
+}
+
+// pair returns a label; those of the status are shared.
+func (s *schema) pair(name, value string) *dto.LabelPair {
+	if name == "status" {
+		return s.statuses[value]
+	}
+	return s.newPair(name, value)
+}
+
+// newPair keeps the value beside the pair, and all pairs share the names: the
+// registry reads both for every series.
+func (s *schema) newPair(name, value string) *dto.LabelPair {
+	p := struct {
+		pair  dto.LabelPair
+		value string
+	}{value: cutLabel(value)}
+	p.pair.Name, p.pair.Value = s.names[name], &p.value
+	return &p.pair
 }
 
 // gauge makes a series of family d with the labels of base and values for the
@@ -273,7 +306,7 @@ func (s *schema) gauge(d desc, base []*dto.LabelPair, value float64, labels ...s
 	if len(labels) > 0 {
 		g.labels = slices.Grow(slices.Clone(base), len(labels))
 		for i, label := range labels {
-			g.labels = append(g.labels, labelPair(d.labels[i], label))
+			g.labels = append(g.labels, s.pair(d.labels[i], label))
 		}
 		slices.SortFunc(g.labels, func(a, b *dto.LabelPair) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	}
@@ -299,27 +332,6 @@ func (g *gauge) Write(out *dto.Metric) error {
 	v.gauge.Value = &v.value
 	out.Label, out.Gauge = g.labels, &v.gauge
 	return nil
-}
-
-// statusPairs are shared by the series of all jobs.
-var statusPairs = func() map[string]*dto.LabelPair {
-	pairs := map[string]*dto.LabelPair{}
-	for _, s := range statuses {
-		pairs[string(s)] = newLabelPair("status", string(s))
-	}
-	return pairs
-}()
-
-func labelPair(name, value string) *dto.LabelPair {
-	if name == "status" {
-		return statusPairs[value]
-	}
-	return newLabelPair(name, value)
-}
-
-func newLabelPair(name, value string) *dto.LabelPair {
-	value = cutLabel(value)
-	return &dto.LabelPair{Name: &name, Value: &value}
 }
 
 func cutLabel(s string) string {
