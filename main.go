@@ -33,6 +33,9 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
+// shutdownTimeout is more than scrapes usually take.
+const shutdownTimeout = time.Minute
+
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "cohere_exporter: error:", err)
@@ -81,12 +84,12 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *configCheck {
-		return cfg.Check(os.Stdout)
-	}
 	if *demo {
 		server := startDemo(&cfg.Accounts[0], logger)
 		defer server.Close()
+	}
+	if *configCheck {
+		return cfg.Check(os.Stdout)
 	}
 
 	own := prometheus.NewRegistry()
@@ -138,6 +141,8 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { // there is one: errors before are all that is logged
 			started()
 			return context.Background()
@@ -157,7 +162,12 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 		case <-ctx.Done():
 			stop() // a second signal ends the process at once
 			logger.Info("shutting down")
-			return server.Shutdown(context.Background())
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+			defer cancel()
+			if err := server.Shutdown(ctx); err != nil {
+				return server.Close() // who has not taken its answer by now will not
+			}
+			return nil
 		}
 	}
 }

@@ -3,11 +3,16 @@ package client
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
 	"strings"
+	"unicode"
 )
+
+// maxKeyBytes is the greatest size of a key file.
+const maxKeyBytes = 64 << 10
 
 // Key returns an API key, or why there is none. It is called for every
 // request.
@@ -21,7 +26,7 @@ func StaticKey(key string) Key {
 // KeyFile is the key in a file, which is read anew for every request.
 func KeyFile(path string) Key {
 	return func() (string, error) {
-		data, err := os.ReadFile(path)
+		data, err := readFile(path)
 		if err != nil {
 			return "", err
 		}
@@ -33,6 +38,24 @@ func KeyFile(path string) Key {
 	}
 }
 
+// readFile reads a small file. Anything but a regular one could keep its reader
+// waiting, whatever the time limit of the request.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxKeyBytes))
+}
+
 // checkKey strips white space around a key and refuses what is none. It never
 // repeats it.
 func checkKey(key string) (string, error) {
@@ -42,6 +65,8 @@ func checkKey(key string) (string, error) {
 		return "", errors.New("is empty")
 	case strings.ContainsAny(key, "\r\n"):
 		return "", errors.New("holds several lines")
+	case strings.ContainsFunc(key, unicode.IsSpace):
+		return "", errors.New("holds white space inside the key")
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "", errors.New("holds control characters")
 	}

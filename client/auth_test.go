@@ -31,13 +31,14 @@ func TestKeys(t *testing.T) {
 		{"abc", "abc", ""},
 		{"abc\n", "abc", ""},
 		{"\r\n  abc \t\r\n\n", "abc", ""},
-		{"a b", "a b", ""},
+		{"a b", "", "holds white space inside the key"},
+		{"Bearer abc", "", "holds white space inside the key"},
 		{"", "", "is empty"},
 		{" \t\r\n", "", "is empty"},
 		{"abc\ndef\n", "", "holds several lines"},
 		{"abc\rdef", "", "holds several lines"},
 		{"abc\n\n# the old one\n", "", "holds several lines"},
-		{"a\tb", "", "holds control characters"},
+		{"a\tb", "", "holds white space inside the key"},
 		{"a\x00b", "", "holds control characters"},
 		{"a\x7fb", "", "holds control characters"},
 	} {
@@ -83,10 +84,10 @@ func TestNoKey(t *testing.T) {
 		}{
 			{client.StaticKey(""), client.ErrNoKey, "no API key: is empty"},
 			{client.StaticKey(key + "\n" + key), client.ErrNoKey, "no API key: holds several lines"},
-			{client.KeyFile(filepath.Join(dir, "missing")), fs.ErrNotExist, "no API key: open " + filepath.Join(dir, "missing") + ": no such file or directory"},
-			{client.KeyFile(dir), client.ErrNoKey, "no API key: read " + dir + ": is a directory"},
+			{client.KeyFile(filepath.Join(dir, "missing")), fs.ErrNotExist, "no API key: stat " + filepath.Join(dir, "missing") + ": no such file or directory"},
+			{client.KeyFile(dir), client.ErrNoKey, "no API key: read " + dir + ": not a regular file"},
 			{client.KeyFile(lines), client.ErrNoKey, "no API key: " + lines + " holds several lines"},
-			{client.KeyFile(os.DevNull), client.ErrNoKey, "no API key: " + os.DevNull + " is empty"},
+			{client.KeyFile(os.DevNull), client.ErrNoKey, "no API key: read " + os.DevNull + ": not a regular file"},
 			{func() (string, error) { return "", cause }, cause, "no API key: the vault is sealed"},
 		} {
 			b.Client = b.as(t, tt.key)

@@ -19,6 +19,9 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/client"
 )
 
+// maxWarned is how many different warnings of the API are logged.
+const maxWarned = 100
+
 // account is one API key: its jobs, its budget, its memory. It asks only while
 // a scrape waits. All of its state is guarded by mu.
 type account struct {
@@ -27,30 +30,33 @@ type account struct {
 	metrics apiMetrics
 	labels  []*dto.LabelPair
 
-	mu      sync.Mutex
-	ctx     context.Context // of requests; ends with the account
-	cancel  context.CancelFunc
-	closed  bool // no longer watched
-	config  AccountConfig
-	client  *client.Client
-	policy  policy
-	logger  log.Logger
-	limit   limit
-	turn    uint64 // counts scrapes, requests and answers, to tell what came first
-	warning string // the API's last one
+	mu         sync.Mutex
+	ctx        context.Context // of requests; ends with the account
+	cancel     context.CancelFunc
+	closed     bool // no longer watched
+	config     AccountConfig
+	client     *client.Client
+	generation int // of what is known; changes with the API and the key
+	policy     policy
+	logger     log.Logger
+	limit      limit
+	turn       uint64          // counts scrapes, requests and answers, to tell what came first
+	warned     map[string]bool // the API's warnings that were logged
 
-	given   []string // job IDs from flags or configuration
-	files   *jobFiles
-	filed   []string // job IDs from files
-	found   []string // job IDs from discovery
-	dropped int      // by discovery
-	jobs    map[string]*job
-	sorted  []*job   // by ID
-	known   []*known // of sorted
-	list    job      // the list is fetched like a job whose ID is ""
-	queue   []*request
-	workers int
-	scrapes []*scrape // under way, the oldest first
+	given     []string // job IDs from flags or configuration
+	files     *jobFiles
+	filed     []string  // job IDs from files
+	filesRead []jobFile // which these were
+	reading   bool      // the files, right now
+	found     []string  // job IDs from discovery
+	dropped   int       // by discovery
+	jobs      map[string]*job
+	sorted    []*job   // by ID
+	known     []*known // of sorted
+	list      job      // the list is fetched like a job whose ID is ""
+	queue     []*request
+	workers   int
+	scrapes   []*scrape // under way, the oldest first
 }
 
 // request is one that a scrape needs: for a job, or for the list.
@@ -69,17 +75,20 @@ type scrape struct {
 }
 
 func newAccount(name string, s *schema, w *dirWatcher) *account {
-	a := &account{name: name, schema: s, labels: s.accountLabels(name)}
+	a := &account{name: name, schema: s, labels: s.accountLabels(name), warned: map[string]bool{}}
 	a.files = newJobFiles(nil, w, log.NewNopLogger())
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
 
-// configure goes over to another configuration. c is nil where it speaks to the
-// same API as before; otherwise what was learned from that is forgotten.
+// configure goes over to another configuration, and to another client if c is
+// not nil. Of another API, or with another key, nothing is known.
 func (a *account) configure(cfg AccountConfig, c *client.Client, m apiMetrics, logger log.Logger) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.client != nil && !a.config.sameAPI(&cfg) {
+		a.forget()
+	}
 	a.config, a.policy = cfg, cfg.policy()
 	a.logger = logger
 	if a.schema.withAccount {
@@ -96,18 +105,29 @@ func (a *account) configure(cfg AccountConfig, c *client.Client, m apiMetrics, l
 			a.client.CloseIdleConnections()
 		}
 		a.client = c
-		a.jobs, a.found, a.dropped = nil, nil, 0
-		a.list.reason, a.list.skipped, a.list.told = "", "", ""
-		a.list.fetched, a.list.answered = time.Time{}, 0
-		a.list.asked, a.list.passed = 0, 0
+	}
+	for _, j := range a.sorted {
+		if j.failedByList && !a.policy.list { // that is no longer asked for
+			j.reason, j.failedByList = "", false
+		}
 	}
 	if cfg.Discover == nil {
 		a.found, a.dropped = nil, 0
 	}
 	a.given = a.distinct(cfg.JobIDs)
 	a.files.follow(cfg.JobIDFiles, a.logger)
-	a.filed, _ = a.files.read()
+	a.filed, a.filesRead = a.files.read()
 	a.watch()
+}
+
+// forget drops all that was learned from the API. Answers that are still to
+// come are not remembered.
+func (a *account) forget() {
+	a.generation++
+	a.jobs, a.found, a.dropped = nil, nil, 0
+	a.list.reason, a.list.skipped, a.list.told = "", "", ""
+	a.list.fetched, a.list.answered = time.Time{}, 0
+	a.list.asked, a.list.passed = 0, 0
 }
 
 // close lets go of the API. Scrapes that are under way still get their answers.
@@ -134,12 +154,9 @@ func (a *account) distinct(ids []string) []string {
 // returns what is known then.
 func (a *account) refresh(ctx context.Context) report {
 	began := time.Now()
+	a.readFiles(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if filed, _ := a.files.read(); !slices.Equal(filed, a.filed) {
-		a.filed = filed
-		a.watch()
-	}
 	s := a.enter()
 	defer a.leave(s)
 	for ctx.Err() == nil && a.request(s) {
@@ -150,10 +167,35 @@ func (a *account) refresh(ctx context.Context) report {
 		}
 		a.mu.Lock()
 	}
-	if s.missing > 0 {
-		a.metrics.skipped.WithLabelValues(skippedDeadline).Add(float64(len(a.queue)))
-	}
 	return a.report(s.round, time.Since(began))
+}
+
+// readFiles follows the job files, as far as they can be read before the
+// deadline: a network file system may hang.
+func (a *account) readFiles(ctx context.Context) {
+	a.mu.Lock()
+	start := len(a.config.JobIDFiles) > 0 && !a.reading
+	a.reading = a.reading || start
+	a.mu.Unlock()
+	if !start {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		filed, files := a.files.read()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.reading, a.filesRead = false, files
+		if !slices.Equal(filed, a.filed) {
+			a.filed = filed
+			a.watch()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 func (a *account) enter() *scrape {
@@ -170,6 +212,7 @@ func (a *account) leave(s *scrape) {
 	s.missing = 0
 	a.scrapes = slices.DeleteFunc(a.scrapes, func(other *scrape) bool { return other == s })
 	if len(a.scrapes) == 0 { // nobody waits for what is still queued
+		a.metrics.skipped.WithLabelValues(skippedDeadline).Add(float64(len(a.queue)))
 		for _, r := range a.queue {
 			a.drop(r, tooLate)
 		}
@@ -190,15 +233,7 @@ func (a *account) request(s *scrape) bool {
 		return false
 	}
 	s.done = make(chan struct{})
-	slices.SortStableFunc(a.queue, func(x, y *request) int {
-		if x.job == &a.list {
-			return -1
-		}
-		if y.job == &a.list {
-			return 1
-		}
-		return before(&x.job.known, &y.job.known)
-	})
+	slices.SortStableFunc(a.queue, func(x, y *request) int { return before(&x.job.known, &y.job.known) })
 	a.work()
 	return true
 }
@@ -301,7 +336,7 @@ func (a *account) end(r *request) {
 
 // send asks the API, outside the lock, and remembers the answer.
 func (a *account) send(r *request) {
-	c := a.client
+	c, generation := a.client, a.generation
 	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(a.config.Timeout))
 	endpoint := getEndpoint
 	var read listReader
@@ -330,10 +365,10 @@ func (a *account) send(r *request) {
 	a.limit.done(r.ticket)
 	a.turn++
 	defer a.end(r)
-	if a.closed || c != a.client { // the account is gone, or has another key or address
+	if a.closed || c != a.client { // nobody uses this connection again
 		c.CloseIdleConnections()
 	}
-	if c != a.client {
+	if generation != a.generation {
 		return
 	}
 	switch {
@@ -443,7 +478,9 @@ func (a *account) listed(r *request, l listing, err error) {
 		a.failed(&a.list, err)
 		if a.policy.list {
 			for _, j := range a.sorted {
-				j.reason, j.failedByList = a.list.reason, true
+				if j.reason != client.NotFound { // which ranks it last
+					j.reason, j.failedByList = a.list.reason, true
+				}
 			}
 		}
 		return
@@ -526,7 +563,7 @@ func (a *account) succeeded(j *job, got client.Job, began time.Time) {
 	before := j.succeed(got, began, a.policy)
 	j.answered = a.turn
 	if before != "" && before != got.Status {
-		level.Info(a.logger).Log("msg", "status of job changed", "job_id", j.id, "from", before, "to", got.Status)
+		level.Info(a.logger).Log("msg", "status of job changed", "job_id", j.id, "from", knownStatus(before), "to", knownStatus(got.Status))
 	}
 }
 
@@ -544,8 +581,8 @@ func (a *account) onWarning(text string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.metrics.warnings.WithLabelValues().Inc()
-	if a.warning != text {
-		a.warning = text
+	if !a.warned[text] && len(a.warned) < maxWarned {
+		a.warned[text] = true
 		level.Warn(a.logger).Log("msg", "API warns", "warning", text)
 	}
 }
@@ -559,7 +596,6 @@ type report struct {
 func (a *account) report(r round, took time.Duration) report {
 	now := time.Now()
 	var rep report
-	_, files := a.files.read()
 	add := func(d desc, value float64, labels ...string) {
 		rep.others = append(rep.others, a.schema.gauge(d, a.labels, value, labels...))
 	}
@@ -570,7 +606,7 @@ func (a *account) report(r round, took time.Duration) report {
 		rep.jobs = append(rep.jobs, v)
 		allUp = allUp && up
 	}
-	for _, file := range files {
+	for _, file := range a.filesRead {
 		add(jobFileSuccess, float01(file.err == nil), file.path)
 	}
 	if a.policy.list || a.policy.discover {

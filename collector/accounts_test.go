@@ -508,3 +508,47 @@ func TestDiscoveryFollows(t *testing.T) {
 		})
 	}
 }
+
+// Another way to the same API, with the same key, is no reason to forget.
+func TestReloadWithAnotherClientName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, func(c *collector.AccountConfig) { c.RefreshInterval = model.Duration(time.Hour) })
+		before := m.scrape(time.Second).text(false, "cohere_embed_job_*")
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+			a[0].ClientName = "another"
+			return a
+		})
+		compare(t, "after", m.scrape(time.Second).text(false, "cohere_embed_job_*"), before)
+		if n := len(m.api.Requests()); n != 2 {
+			t.Errorf("%d requests", n)
+		}
+		time.Sleep(time.Hour)
+		m.scrape(time.Second)
+		if got := m.api.Requests()[2:]; got[0].Header.Get("X-Client-Name") != "another" && got[1].Header.Get("X-Client-Name") != "another" {
+			t.Error("the new name is not used")
+		}
+	})
+}
+
+// What a list did wrong does not stick to jobs once it is no longer asked for.
+func TestReloadLeavesList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, func(c *collector.AccountConfig) {
+			c.Fetch, c.SettledInterval = collector.FetchList, model.Duration(time.Hour)
+		})
+		m.users["anna"].Update("anna-job", func(j *cohertest.Job) { j.Status = "complete" })
+		m.scrape(time.Second)
+		time.Sleep(2 * time.Minute)
+		m.scrape(time.Second)
+		m.users["anna"].Fail(cohertest.List, cohertest.Status(403, ""))
+		time.Sleep(time.Hour)
+		if s := m.scrape(time.Second); s[`cohere_up{account="anna"}`] != 0 {
+			t.Fatal("the list does not fail")
+		}
+		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+			a[0].Fetch, a[1].Fetch = collector.FetchGet, collector.FetchGet
+			return a
+		})
+		compare(t, "by ID", m.scrape(time.Second).ups(), bothUp)
+	})
+}

@@ -79,7 +79,7 @@ func (s *Set) Apply(cfg *Config) error {
 		gone[a.name] = a
 	}
 	accounts := make([]*account, len(cfg.Accounts))
-	clients := make([]*client.Client, len(cfg.Accounts)) // nil: stays
+	clients := make([]*client.Client, len(cfg.Accounts)) // nil: the old one stays
 	for i := range cfg.Accounts {
 		c := &cfg.Accounts[i]
 		if err := c.Validate(); err != nil {
@@ -90,7 +90,7 @@ func (s *Set) Apply(cfg *Config) error {
 			a = newAccount(c.Name, s.schema, &s.watcher)
 		}
 		accounts[i] = a
-		if stays && a.config.sameAPI(c) {
+		if stays && a.config.sameClient(c) {
 			continue
 		}
 		var err error

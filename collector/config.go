@@ -131,7 +131,13 @@ func (c *AccountConfig) httpClient(dial config.DialContextFunc) (*http.Client, e
 // sameAPI tells whether other speaks to the same API with the same key, so that
 // what was learned from it still holds.
 func (c *AccountConfig) sameAPI(other *AccountConfig) bool {
-	return c.BaseURL == other.BaseURL && c.ClientName == other.ClientName &&
+	return c.BaseURL == other.BaseURL &&
+		reflect.DeepEqual(c.HTTPClientConfig.Authorization, other.HTTPClientConfig.Authorization)
+}
+
+// sameClient tells whether other asks in the same way, too.
+func (c *AccountConfig) sameClient(other *AccountConfig) bool {
+	return c.sameAPI(other) && c.ClientName == other.ClientName &&
 		reflect.DeepEqual(c.HTTPClientConfig, other.HTTPClientConfig)
 }
 

@@ -253,12 +253,10 @@ func readJobFile(path string) ([]string, error) {
 	}
 	var ids []string
 	n := 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(text), "\uFEFF")) {
 		n++
+		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
-		if i := slices.IndexFunc(words, func(word string) bool { return word[0] == '#' }); i >= 0 {
-			words = words[:i]
-		}
 		switch len(words) {
 		case 0:
 			continue

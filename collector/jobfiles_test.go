@@ -121,7 +121,7 @@ func TestReadJobFile(t *testing.T) {
 		{"empty", "", nil, ""},
 		{"IDs", "a\nb\na\n", []string{"a", "b", "a"}, ""},
 		{"white space", " \ta \r\n\r\n\n\u00a0b\n", []string{"a", "b"}, ""},
-		{"comments", "# a b c\na # first\n  #b\nc#d\t#\n", []string{"a", "c#d"}, ""},
+		{"comments", "# a b c\na # first\n  #b\nc#d\t#\n", []string{"a", "c"}, ""},
 		{"last line", "a\nb", []string{"a"}, ""},
 		{"only a last line", "a", nil, ""},
 		{"last line in the middle of a character", "a\n\xc3", []string{"a"}, ""},

@@ -49,8 +49,8 @@ func TestLogs(t *testing.T) {
 			steps: []func(*bench){fail(nil), status("cancelling"), status("hibernating"), status("complete")},
 			want: `
 				level=info msg="status of job changed" job_id=job-000 from=processing to=cancelling
-				level=info msg="status of job changed" job_id=job-000 from=cancelling to=hibernating
-				level=info msg="status of job changed" job_id=job-000 from=hibernating to=complete`,
+				level=info msg="status of job changed" job_id=job-000 from=cancelling to=unknown
+				level=info msg="status of job changed" job_id=job-000 from=unknown to=complete`,
 		},
 		{
 			name: "failure",
@@ -115,7 +115,7 @@ func TestLogs(t *testing.T) {
 		},
 		{
 			name:  "warning of the API",
-			steps: []func(*bench){fail(cohertest.Warning("model is old")), fail(nil), fail(cohertest.Warning("model is gone"))},
+			steps: []func(*bench){fail(cohertest.Warning("model is old")), fail(nil), fail(cohertest.Warning("model is gone")), fail(cohertest.Warning("model is old"))},
 			want: `
 				level=warn msg="API warns" warning="model is old"
 				level=warn msg="API warns" warning="model is gone"`,

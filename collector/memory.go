@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -105,9 +106,8 @@ func (j *job) forget() {
 
 // merge fills in what a list entry left out of what is known of the job.
 func (j *job) merge(entry client.Job) client.Job {
-	if entry.Name == "" {
-		entry.Name = j.last.Name
-	}
+	entry.Name = cmp.Or(entry.Name, j.last.Name)
+	entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, j.last.OutputDatasetID)
 	known, meta := &j.last.Meta, &entry.Meta
 	fill(&meta.APIVersion, known.APIVersion)
 	fill(&meta.BilledUnits, known.BilledUnits)

@@ -3,6 +3,7 @@ package collector
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -294,7 +295,7 @@ func (s *schema) newPair(name, value string) *dto.LabelPair {
 	p := struct {
 		pair  dto.LabelPair
 		value string
-	}{value: cutLabel(value)}
+	}{value: cutLabel(strings.ToValidUTF8(value, "\uFFFD"))}
 	p.pair.Name, p.pair.Value = s.names[name], &p.value
 	return &p.pair
 }

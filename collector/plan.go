@@ -63,12 +63,13 @@ func (p policy) servable(k *known, now time.Time) bool {
 	return k.settled || now.Sub(k.fetched) <= p.interval(k)+p.staleness
 }
 
-// rank orders jobs where not all may be asked.
+// rank orders jobs where not all may be asked. The list is among them, as an
+// active one.
 func rank(k *known) int {
 	switch {
 	case k.asked == 0 && k.fetched.IsZero(): // nor told of by the list
 		return 0
-	case k.reason == client.NotFound:
+	case k.reason == client.NotFound && k.id != "":
 		return 3
 	case k.settled && k.confirmed:
 		return 2
@@ -105,18 +106,24 @@ func plan(list *known, jobs []*known, now time.Time, r round, p policy) (askList
 		askList = list.pending || listDue(list, jobs, now, p)
 	}
 	unanswered := list.passed > r.since && list.passed > list.asked
-	if p.list && (askList || list.reason != "" || unanswered) {
-		return askList, nil // it answers for all, or fails for all
+	if p.list && (list.reason != "" || unanswered) && !askList {
+		return false, nil // it failed for all
+	}
+	byID := func(k *known) bool { return !p.list || !k.listed }
+	if p.list && askList {
+		// It answers for all, but for those that it lacked, where the budget
+		// lets them wait for longer than the list.
+		byID = func(k *known) bool { return !k.listed && k.asked > 0 && k.asked < list.asked }
 	}
 
-	lacking := func(k *known) bool { return p.list && k.settled && k.lacksUnits }
+	lacking := func(k *known) bool { return p.list && !askList && k.settled && k.lacksUnits }
 	units := p.units
 	for _, k := range jobs {
 		if k.unitsAsked > r.since || k.pending && lacking(k) {
 			units--
 		}
 		if needed(k) && (k.pending ||
-			p.due(k, now) && (!p.list || !k.listed) ||
+			p.due(k, now) && byID(k) ||
 			lacking(k) && !now.Before(k.unitsFrom)) {
 			ask = append(ask, k)
 		}

@@ -174,10 +174,17 @@ func TestPlan(t *testing.T) {
 		},
 
 		{
-			name:   "list: it comes first, and alone",
+			name:   "list: it comes first, with nothing but what is under way",
 			policy: byList,
 			jobs:   []known{{id: "a"}, lost("b", earlier), lacking(settled("c", 0, sec)), pending(active("d", meanwhile, sec))},
-			want:   "list",
+			want:   "list d",
+		},
+		{
+			name:   "list: what it lacked and has waited longer goes with it",
+			policy: byList,
+			list:   active(list, before2, time.Hour),
+			jobs:   []known{active("a", earlier, sec), listed(active("b", earlier, sec)), {id: "c"}},
+			want:   "list a",
 		},
 		{
 			name:   "list: then what it lacks",

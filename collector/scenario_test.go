@@ -295,3 +295,31 @@ func TestFlappingAPI(t *testing.T) {
 		}
 	})
 }
+
+// A list takes its turn among the jobs that it lacks, however small the budget.
+func TestListStarvesNoJob(t *testing.T) {
+	for name, change := range map[string]func(*collector.AccountConfig){
+		"list": func(c *collector.AccountConfig) { c.Fetch, c.RequestsPerMinute = collector.FetchList, 4 },
+		"discover": func(c *collector.AccountConfig) {
+			d := collector.DefaultDiscover()
+			c.Discover, c.Fetch, c.RequestsPerMinute = &d, collector.FetchGet, 1
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, 2, change)
+				b.user.Fail(cohertest.List, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
+					c.AnswerWith(w, c.Jobs()[:1]...)
+				})
+				b.every(15*time.Second, 120, nil)
+				asked := map[string]int{}
+				for _, r := range b.api.Requests() {
+					asked[r.ID]++
+				}
+				if asked["job-001"] < 8 || asked[""] < 8 {
+					t.Errorf("in half an hour the job that the list lacks was asked for %d times, the list %d times", asked["job-001"], asked[""])
+				}
+			})
+		})
+	}
+}

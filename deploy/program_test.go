@@ -275,7 +275,7 @@ func TestBadUsage(t *testing.T) {
 		{args: "--cohere.job-id=a --cohere.api-key-file=empty.key", want: "--cohere.api-key-file: empty.key is empty" + keyFile},
 		{args: "--cohere.job-id=a --cohere.api-key-file=lines.key", want: "--cohere.api-key-file: lines.key holds several lines" + keyFile},
 		{args: "--cohere.job-id=a --cohere.api-key-file=control.key", want: "--cohere.api-key-file: control.key holds control characters" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=.", want: "--cohere.api-key-file: is a directory" + keyFile},
+		{args: "--cohere.job-id=a --cohere.api-key-file=.", want: "--cohere.api-key-file: not a regular file" + keyFile},
 
 		{args: "KEY --cohere.base-url=ftp://x", want: `--cohere.base-url: "ftp://x" is not of the form https://host or https://host/path`},
 		{args: "KEY --cohere.base-url=https://u:" + testKey + "@x", want: "--cohere.base-url: must not hold a user name or password"},
@@ -763,5 +763,32 @@ func TestTLSAndBasicAuth(t *testing.T) {
 		if resp.StatusCode != want || err != nil || strings.Contains(string(body), "cohere_up 1") != (want == 200) {
 			t.Errorf("with password %q: %s, %v", password, resp.Status, err)
 		}
+	}
+}
+
+// Neither may keep the program from ending: a client that never finishes its
+// request, and a key file that could be waited for.
+func TestNothingToWaitFor(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "key")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := runToEnd(t, "", nil, "--cohere.job-id=a", "--cohere.api-key-file="+fifo)
+	want := "cohere_exporter: error: --cohere.api-key-file: not a regular file; name a file that holds the API key in one line\n"
+	if got.stderr != want || got.status != 1 {
+		t.Errorf("got %+v", got)
+	}
+
+	e := startExporter(t, nil, "--demo")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
+	e.must(t, "cohere_up 1")
+	e.signal(t, syscall.SIGTERM)
+	if status := e.status(t); status != 0 {
+		t.Errorf("exit status %d", status)
 	}
 }
