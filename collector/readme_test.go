@@ -119,7 +119,7 @@ func (s setting) apply(t *testing.T, c *collector.AccountConfig) {
 // pair of Prometheus servers scrapes.
 func TestReadmeSettings(t *testing.T) {
 	const latency = 200 * time.Millisecond
-	rows := readmeTable(t, "| jobs | active ones | scrape interval | key | flags | requests a minute | oldest active value |")
+	rows := readmeTable(t, "| jobs | active ones | scrape interval | key | flags | requests a minute, at most | oldest active value |")
 	for i, row := range rows {
 		for _, listWithoutMeta := range []bool{false, true} {
 			s := readSetting(t, row)
