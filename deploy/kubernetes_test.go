@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v2"
+	"go.yaml.in/yaml/v3"
 )
 
 var update = flag.Bool("update", false, "write the files that are made from others")
@@ -196,9 +196,7 @@ func TestEachKeyIsAskedByOneExporter(t *testing.T) {
 				keys := map[string]bool{}
 				for _, source := range d.Spec.Template.Spec.Volumes[0].Projected.Sources {
 					if text, ok := objects.configs[source.ConfigMap.Name]; ok {
-						if err := yaml.UnmarshalStrict([]byte(text), &config); err != nil {
-							t.Fatal(err)
-						}
+						strictly(t, []byte(text), &config)
 					}
 					for _, item := range source.Secret.Items {
 						keys[item.Path] = true
@@ -451,18 +449,14 @@ func built(t *testing.T, folder string) objects {
 	o := objects{configs: map[string]string{}}
 	decoder := yaml.NewDecoder(bytes.NewReader(documents))
 	for {
-		var document yaml.MapSlice
+		var document yaml.Node
 		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 			return o
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		object, err := yaml.Marshal(document)
-		if err != nil {
-			t.Fatal(err)
-		}
 		into := func(v any) {
-			if err := yaml.Unmarshal(object, v); err != nil {
+			if err := document.Decode(v); err != nil {
 				t.Fatal(err)
 			}
 		}

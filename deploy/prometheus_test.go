@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"go.yaml.in/yaml/v2"
+	"go.yaml.in/yaml/v3"
 )
 
 const runbookURL = "https://github.com/cohere-exporter/cohere_exporter/blob/main/deploy/RUNBOOK.md"
@@ -60,8 +61,16 @@ func readYAML(t *testing.T, path string, into any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := yaml.UnmarshalStrict(b, into); err != nil {
-		t.Fatalf("%s: %v", path, err)
+	strictly(t, b, into)
+}
+
+// strictly decodes YAML, all of whose keys have to be known.
+func strictly(t *testing.T, b []byte, into any) {
+	t.Helper()
+	decoder := yaml.NewDecoder(bytes.NewReader(b))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(into); err != nil {
+		t.Fatal(err)
 	}
 }
 
