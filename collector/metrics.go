@@ -326,13 +326,28 @@ type gauge struct {
 func (g *gauge) Desc() *prometheus.Desc { return g.desc }
 
 func (g *gauge) Write(out *dto.Metric) error {
+	out.Label = g.labels
+	switch g.value {
+	case 0:
+		out.Gauge = zero
+	case 1:
+		out.Gauge = one
+	default:
+		out.Gauge = newGauge(g.value)
+	}
+	return nil
+}
+
+// zero and one are what most series are.
+var zero, one = newGauge(0), newGauge(1)
+
+func newGauge(value float64) *dto.Gauge {
 	v := struct {
 		gauge dto.Gauge
 		value float64
-	}{value: g.value}
+	}{value: value}
 	v.gauge.Value = &v.value
-	out.Label, out.Gauge = g.labels, &v.gauge
-	return nil
+	return &v.gauge
 }
 
 func cutLabel(s string) string {
