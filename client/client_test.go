@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -687,4 +688,27 @@ func TestRawAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An answer that is known to the byte is not decoded again; any other is.
+func TestEmbedJobIfNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, (*cohertest.API).StartInMemory)
+		first, digest, err := b.EmbedJobIfNew(t.Context(), example, 0)
+		if err != nil || first.ID != example || digest == 0 {
+			t.Fatalf("got %+v, %v, %v", first, digest, err)
+		}
+		if again, same, err := b.EmbedJobIfNew(t.Context(), example, digest); err != nil || same != digest || !reflect.DeepEqual(again, client.Job{}) {
+			t.Errorf("the same: got %+v, %v, %v", again, same, err)
+		}
+		b.user.Update(example, func(j *cohertest.Job) { j.InputTokens++ })
+		next, other, err := b.EmbedJobIfNew(t.Context(), example, digest)
+		if err != nil || other == digest || next.Meta.BilledUnits.InputTokens.Value != first.Meta.BilledUnits.InputTokens.Value+1 {
+			t.Errorf("another: got %+v, %v, %v", next, other, err)
+		}
+		b.user.Fail(example, cohertest.NotJSON)
+		if job, none, err := b.EmbedJobIfNew(t.Context(), example, other); client.ReasonOf(err) != client.InvalidResponse || none != 0 || job.ID != "" {
+			t.Errorf("no job: got %+v, %v, %v", job, none, err)
+		}
+	})
 }

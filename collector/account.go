@@ -334,68 +334,85 @@ func (a *account) end(r *request) {
 	}
 }
 
+// answer is what came of a request.
+type answer struct {
+	job    client.Job
+	digest client.Digest
+	list   listing
+	err    error
+}
+
 // send asks the API, outside the lock, and remembers the answer.
 func (a *account) send(r *request) {
-	c, generation := a.client, a.generation
+	c, generation, have := a.client, a.generation, r.job.digest
 	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(a.config.Timeout))
+	defer cancel()
 	endpoint := getEndpoint
 	var read listReader
 	if r.job == &a.list {
-		endpoint = listEndpoint
-		read = a.listReader()
+		endpoint, read = listEndpoint, a.listReader()
 	}
 	a.mu.Unlock()
 	ctx = a.trace(ctx, cancel, r.ticket, endpoint)
-	var (
-		got  client.Job
-		list listing
-		err  error
-	)
+	var got answer
 	if endpoint == listEndpoint {
-		list, err = read.from(c.EmbedJobs(ctx))
+		got.list, got.err = read.from(c.EmbedJobs(ctx))
 	} else {
-		got, err = c.EmbedJob(ctx, r.job.id)
+		got.job, got.digest, got.err = c.EmbedJobIfNew(ctx, r.job.id, have)
 	}
-	cancel()
 	a.mu.Lock()
 
-	if !r.ticket.revoked {
-		a.count(r, endpoint, err)
-	}
+	defer a.end(r)
 	a.limit.done(r.ticket)
 	a.turn++
-	defer a.end(r)
+	if !r.ticket.revoked {
+		a.count(r, endpoint, got.err)
+	}
 	if a.closed || c != a.client { // nobody uses this connection again
 		c.CloseIdleConnections()
 	}
-	if generation != a.generation {
-		return
-	}
 	switch {
+	case generation != a.generation: // it tells of another API
 	case r.ticket.revoked:
 		a.metrics.skipped.WithLabelValues(string(client.RateLimited)).Inc()
 		a.pass(r.job, client.RateLimited)
-		return
-	case client.ReasonOf(err) == client.RateLimited:
-		a.refused(r, err)
-		return
-	case client.StatusCode(err) != 0 && a.limit.answered(r.ticket):
-		level.Info(a.logger).Log("msg", "API accepts requests again")
-		a.work()
-	}
-	switch {
-	case endpoint == listEndpoint:
-		a.listed(r, list, err)
-	case a.jobs[r.job.id] != r.job: // no longer watched
-	case err == nil && r.began.Before(r.job.fetched): // a list that was asked for later is newer
-	case err != nil:
-		a.failed(r.job, err)
+	case client.ReasonOf(got.err) == client.RateLimited:
+		a.refused(r, got.err)
 	default:
-		a.succeeded(r.job, got, r.began)
-		r.job.unitsKnown = r.job.settled && !r.began.Before(r.job.unitsFrom)
-		r.job.lacksUnits = r.job.lacksUnits && !r.job.unitsKnown
-		a.recovered(r.job)
+		if client.StatusCode(got.err) != 0 && a.limit.answered(r.ticket) {
+			level.Info(a.logger).Log("msg", "API accepts requests again")
+			a.work()
+		}
+		if endpoint == listEndpoint {
+			a.listed(r, got.list, got.err)
+		} else {
+			a.answered(r, got, have)
+		}
 	}
+}
+
+// answered remembers the answer to a request for a job, which has the digest
+// have where it is the one that was known before.
+func (a *account) answered(r *request, got answer, have client.Digest) {
+	j := r.job
+	switch {
+	case a.jobs[j.id] != j: // no longer watched
+		return
+	case got.err != nil:
+		a.failed(j, got.err)
+		return
+	case r.began.Before(j.fetched), have != j.digest: // a list has told something newer
+		return
+	case got.digest == have:
+		j.renew(j.last.Status, r.began, a.policy)
+		j.answered = a.turn
+	default:
+		a.succeeded(j, got.job, r.began)
+		j.digest = got.digest
+	}
+	j.unitsKnown = j.settled && !r.began.Before(j.unitsFrom)
+	j.lacksUnits = j.lacksUnits && !j.unitsKnown
+	a.recovered(j)
 }
 
 // listReader knows what to keep of the next list.

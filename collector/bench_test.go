@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,14 +45,14 @@ const seriesPerJob = 19
 func benchmarkID(i int) string { return fmt.Sprintf("ebd-%016x", i) }
 
 // newAPI returns an API of n complete jobs.
-func newAPI(n int) *cohertest.API {
+func newAPI(n int, script func(time.Time, *cohertest.Job)) *cohertest.API {
 	api := cohertest.New()
 	api.KeepRequests(1)
 	user := api.AddUser(key)
 	for i := range n {
 		user.Add(cohertest.Job{
 			ID: benchmarkID(i), Status: "complete", Name: "nightly embedding", OutputDatasetID: "ds-out",
-			InputTokens: float64(1520 + i), OutputTokens: 1520,
+			InputTokens: float64(1520 + i), OutputTokens: 1520, Script: script,
 		})
 	}
 	return api
@@ -59,7 +60,7 @@ func newAPI(n int) *cohertest.API {
 
 // serveJobs serves n jobs until standard input ends.
 func serveJobs(n int) {
-	server := newAPI(n).Start()
+	server := newAPI(n, nil).Start()
 	fmt.Println(server.URL)
 	io.Copy(io.Discard, os.Stdin)
 	server.Close()
@@ -68,7 +69,15 @@ func serveJobs(n int) {
 // startHere serves n jobs from this process, as net/http/httptest does, and
 // returns the URL.
 func startHere(b *testing.B, n int) string {
-	server := newAPI(n).Start()
+	server := newAPI(n, nil).Start()
+	b.Cleanup(server.Close)
+	return server.URL
+}
+
+// startGrowing is startHere with jobs that are never the same twice.
+func startGrowing(b *testing.B, n int) string {
+	var tokens atomic.Int64
+	server := newAPI(n, func(_ time.Time, j *cohertest.Job) { j.InputTokens = float64(tokens.Add(1)) }).Start()
 	b.Cleanup(server.Close)
 	return server.URL
 }
@@ -183,6 +192,7 @@ func BenchmarkFetch(b *testing.B) {
 	for _, n := range []int{10, 100, 1_000, 10_000} {
 		benchmarkFetch(b, fmt.Sprintf("jobs=%d", n), n, startHere)
 	}
+	benchmarkFetch(b, "growing=1000", 1_000, startGrowing)
 	benchmarkFetch(b, "elsewhere=1000", 1_000, startElsewhere)
 	b.Run("jobs=10000/accounts=50", func(b *testing.B) {
 		h := handler(b, startHere(b, 10_000), 50, 10_000, 0)

@@ -29,6 +29,7 @@ type job struct {
 	answered uint64        // the turn of the last successful answer
 	skipped  client.Reason // why it was not asked when it was last due
 	last     client.Job    // the last known values
+	digest   client.Digest // of the answer that they are, to the byte; 0 where the list had a part in them
 	told     client.Reason // the failure that the log speaks of
 
 	failedByList bool // reason is the list's
@@ -54,16 +55,12 @@ func newJob(id string, account []*dto.LabelPair, s *schema) *job {
 // returns the status before, "" if there was none.
 func (j *job) succeed(got client.Job, began time.Time, p policy) (before client.Status) {
 	before = j.last.Status
-	j.reason, j.skipped, j.failedByList = "", "", false
-	j.fetched = began
-	j.settle(got.Status.Settled(), before != "", began, p)
+	j.renew(got.Status, began, p)
 	if before != "" && before != got.Status {
 		changed := j.schema.gauge(jobStatusChanged, j.labels, unix(began))
 		j.changed = &changed
 	}
-	success := j.schema.gauge(jobLastSuccess, j.labels, unix(began))
-	j.success = &success
-	j.last = got
+	j.last, j.digest = got, 0
 	r := rows{schema: j.schema, base: j.labels, before: j.values, made: make([]gauge, 0, max(len(j.values), 20))}
 	for i := range jobRows {
 		r.family, r.desc = &jobRows[i].desc, j.schema.rows[i]
@@ -71,6 +68,16 @@ func (j *job) succeed(got client.Job, began time.Time, p policy) (before client.
 	}
 	j.values = r.made
 	return before
+}
+
+// renew remembers that a request which began at the given time worked, whatever
+// it told.
+func (j *job) renew(status client.Status, began time.Time, p policy) {
+	j.reason, j.skipped, j.failedByList = "", "", false
+	j.fetched = began
+	j.settle(status.Settled(), j.last.Status != "", began, p)
+	success := j.schema.gauge(jobLastSuccess, j.labels, unix(began))
+	j.success = &success
 }
 
 // settle follows whether the job is settled, and whether that was seen twice.
@@ -100,7 +107,7 @@ func (j *job) fail(reason client.Reason) {
 
 // forget drops the job's values, and keeps when they were last fetched.
 func (j *job) forget() {
-	j.fetched, j.last, j.values, j.changed = time.Time{}, client.Job{}, nil, nil
+	j.fetched, j.last, j.digest, j.values, j.changed = time.Time{}, client.Job{}, 0, nil, nil
 	j.settled, j.confirmed, j.lacksUnits, j.unitsKnown = false, false, false, false
 }
 
