@@ -21,9 +21,6 @@ var keyLimits = []struct {
 // scrapeIntervals are those that a plan is printed for.
 var scrapeIntervals = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
 
-// never is the age of values that there is no budget for.
-const never = time.Duration(math.MaxInt64)
-
 // Check checks the configuration and prints what it will ask of the API. It
 // asks nothing itself.
 func (c *Config) Check(w io.Writer) error {
@@ -71,12 +68,8 @@ func (c *AccountConfig) check(w io.Writer) {
 	over := make([][]string, len(keyLimits))
 	for _, every := range scrapeIntervals {
 		due, age := p.perMinute(jobs, p.refresh, every), p.oldest(jobs, &l, every)
-		old := model.Duration(age).String()
-		if age == never {
-			old = "never fetched"
-		}
-		fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%s\n", model.Duration(every), rounded(due), rounded(l.cut(due)),
-			rounded(l.cut(p.perMinute(jobs, max(p.refresh, p.settled), every))), old)
+		fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%v\n", model.Duration(every), rounded(due), rounded(l.cut(due)),
+			rounded(l.cut(p.perMinute(jobs, max(p.refresh, p.settled), every))), model.Duration(age))
 
 		oldest = max(oldest, age)
 		for i, limit := range keyLimits {
@@ -88,10 +81,7 @@ func (c *AccountConfig) check(w io.Writer) {
 	}
 
 	budget, refresh, staleness := c.setting("requests-per-minute"), c.setting("refresh-interval"), c.setting("max-staleness")
-	switch {
-	case oldest == never:
-		warnings = append(warnings, fmt.Sprintf("the list takes all of %s: raise it, or set %s to list", budget, c.setting("fetch")))
-	case oldest > p.refresh+p.staleness:
+	if oldest > p.refresh+p.staleness {
 		warnings = append(warnings, fmt.Sprintf("values are served until they are %v old (%s and %s), so jobs will come and go: raise %s to %v, or %s",
 			model.Duration(p.refresh+p.staleness), refresh, staleness, staleness, model.Duration(oldest-p.refresh), budget))
 	}
@@ -161,14 +151,13 @@ func (p policy) oldest(jobs int, l *limit, every time.Duration) time.Duration {
 	if l.cut(due) == due {
 		return wait(p.refresh, every) - every
 	}
-	if p.list {
+	switch {
+	case p.list:
 		jobs = 1
+	case p.discover:
+		jobs++ // the list takes its turn among them
 	}
-	left := float64(l.budget) - p.discoveries(every)*l.window.Minutes()
-	if left <= 0 {
-		return never
-	}
-	return time.Duration(math.Ceil(float64(jobs)/left)) * l.window
+	return time.Duration(math.Ceil(float64(jobs)/float64(l.budget))) * l.window
 }
 
 // cut is what the budget leaves of a number of requests a minute.

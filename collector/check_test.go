@@ -121,15 +121,15 @@ scrape interval  due a minute  sent a minute  once all are settled  oldest value
 30s              201           11             11                    10m
 1m               101           11             11                    10m
 `},
-		{"discover takes all", "    discover:\n    fetch: get\n    requests_per_minute: 1\n", `account            search
+		{"discover within a small budget", "    discover:\n    fetch: get\n    requests_per_minute: 1\n", `account            search
 jobs               500, up to 500 of them discovered
 requests a scrape  500 for the jobs, and 1 a minute for the list
 
 scrape interval  due a minute  sent a minute  once all are settled  oldest values
-15s              2001          1              1                     never fetched
-30s              1001          1              1                     never fetched
-1m               501           1              1                     never fetched
-warning: the list takes all of requests_per_minute: raise it, or set fetch to list
+15s              2001          1              1                     8h21m
+30s              1001          1              1                     8h21m
+1m               501           1              1                     8h21m
+warning: values are served until they are 5m old (refresh_interval and max_staleness), so jobs will come and go: raise max_staleness to 8h21m, or requests_per_minute
 `},
 		{"two accounts", "    job_ids: [a]\n  - name: research\n    http_client_config: {authorization: {credentials: a}}\n    job_ids: [b]\n", `account            search
 jobs               1
