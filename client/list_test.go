@@ -390,7 +390,12 @@ func FuzzList(f *testing.F) {
 // BenchmarkList reads a list of 10,000 jobs as the client does, and the way
 // that comes to mind first.
 func BenchmarkList(b *testing.B) {
-	const n = 10_000
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("jobs=%d", n), func(b *testing.B) { benchmarkList(b, n) })
+	}
+}
+
+func benchmarkList(b *testing.B, n int) {
 	api := cohertest.New()
 	user := api.AddUser(key)
 	for i := range n {
