@@ -33,6 +33,7 @@ const MaxIDLength = 512
 const (
 	maxJobBytes     = 1 << 20
 	maxListBytes    = 64 << 20
+	maxKeptBytes    = 64 << 10 // of a buffer, for the next body
 	maxMessageRunes = 200
 )
 
@@ -150,7 +151,11 @@ func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (Job
 	}
 	defer resp.Body.Close()
 	buf := buffers.Get().(*bytes.Buffer)
-	defer buffers.Put(buf)
+	defer func() {
+		if buf.Cap() <= maxKeptBytes {
+			buffers.Put(buf)
+		}
+	}()
 	if err := readAll(buf, resp, maxJobBytes); err != nil {
 		return Job{}, 0, failed(resp, err)
 	}

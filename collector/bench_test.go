@@ -194,10 +194,12 @@ func BenchmarkFetch(b *testing.B) {
 	}
 	benchmarkFetch(b, "growing=1000", 1_000, startGrowing)
 	benchmarkFetch(b, "elsewhere=1000", 1_000, startElsewhere)
-	b.Run("jobs=10000/accounts=50", func(b *testing.B) {
+	// Each account has its own 20 requests under way.
+	b.Run("accounts=50/exporter", func(b *testing.B) {
 		h := handler(b, startHere(b, 10_000), 50, 10_000, 0)
 		perJob(b, 10_000, func() { scrapeHandler(b, h, seriesPerJob*10_000) })
 	})
+	b.Run("accounts=50/bare", func(b *testing.B) { benchmarkBare(b, startHere(b, 10_000), 10_000, 50*20) })
 }
 
 func benchmarkFetch(b *testing.B, name string, n int, start func(*testing.B, int) string) {
@@ -205,17 +207,19 @@ func benchmarkFetch(b *testing.B, name string, n int, start func(*testing.B, int
 		h := handler(b, start(b, n), 1, n, 0)
 		perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
 	})
-	b.Run(name+"/bare", func(b *testing.B) {
-		url := start(b, n)
-		hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}}
-		perJob(b, n, func() { bareLoop(b, hc, url, n) })
-	})
+	b.Run(name+"/bare", func(b *testing.B) { benchmarkBare(b, start(b, n), n, 20) })
 }
 
-func bareLoop(b *testing.B, hc *http.Client, url string, n int) {
+func benchmarkBare(b *testing.B, url string, n, workers int) {
+	hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}}
+	defer hc.CloseIdleConnections()
+	perJob(b, n, func() { bareLoop(b, hc, url, n, workers) })
+}
+
+func bareLoop(b *testing.B, hc *http.Client, url string, n, workers int) {
 	ids := make(chan string)
 	var wg sync.WaitGroup
-	for range 20 {
+	for range workers {
 		wg.Go(func() {
 			for id := range ids {
 				req, _ := http.NewRequest(http.MethodGet, url+"/v1/embed-jobs/"+id, nil)
