@@ -1,0 +1,171 @@
+package schedule
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// How long the gate stays closed after a refusal, and how many requests may be
+// in flight at once while refusals are fresh: what is sent together is refused
+// together.
+const (
+	maxRetryAfter = 10 * time.Minute // however long the API asks for
+	minBackOff    = 5 * time.Second  // where it does not ask; doubles while refusals go on
+	maxBackOff    = 2 * time.Minute
+	fewAtOnce     = 2
+)
+
+// Limits are how many requests may be sent.
+type Limits struct {
+	Concurrent int     // requests in flight at once, at least 1
+	PerMinute  float64 // requests in any minute; below 1, one in any 1/PerMinute minutes; 0: no limit
+}
+
+// Budget returns what PerMinute allows: so many requests in any window of that
+// length. Without a limit, requests is 0.
+func (l Limits) Budget() (requests int, window time.Duration) {
+	if l.PerMinute > 0 && l.PerMinute < 1 {
+		return 1, time.Duration(float64(time.Minute) / l.PerMinute)
+	}
+	return int(l.PerMinute), time.Minute
+}
+
+// verdict is whether a request may be sent now.
+type verdict int
+
+const (
+	allowed      verdict = iota
+	waitForProbe         // not before another one that is in flight has ended
+	skipBudget
+	skipGate
+)
+
+// limit says when a request may be sent: a budget in any window of time, and a
+// gate that a refusal closes. It is asked at the moment of sending. Times of
+// the scheduler's clock say what came first.
+type limit struct {
+	budget int // requests in a window; 0: no limit
+	window time.Duration
+
+	reserved int         // permits neither used nor given up yet
+	sent     []time.Time // requests of the last window, oldest first, and the latest
+
+	closed   uint64    // when the gate last closed, on the clock
+	closedAt time.Time // the same on the wall
+	opens    time.Time // when it may open
+	refusals int       // in a row
+	inFlight int       // requests sent since the gate last closed
+}
+
+// permit is the permission to send one request.
+type permit struct {
+	given   uint64 // on the clock
+	sent    int    // how often it was used: net/http may send a request again
+	revoked bool   // the gate closed before it was used
+}
+
+// set replaces the budget. What was sent before counts.
+func (l *limit) set(to Limits) { l.budget, l.window = to.Budget() }
+
+// take asks for a permit. Each one has to be given back with done.
+func (l *limit) take(clock uint64, now time.Time) (*permit, verdict) {
+	switch {
+	case now.Before(l.opens):
+		return nil, skipGate
+	case !l.room(now):
+		return nil, skipBudget
+	case l.inFlight >= l.atOnce(now):
+		return nil, waitForProbe
+	}
+	l.reserved++
+	l.inFlight++
+	return &permit{given: clock}, allowed
+}
+
+// room reports whether the budget has any left.
+func (l *limit) room(now time.Time) bool {
+	if l.budget == 0 {
+		return true
+	}
+	free := l.budget - l.reserved
+	return free > 0 && (len(l.sent) < free || now.Sub(l.sent[len(l.sent)-free]) >= l.window)
+}
+
+// atOnce is how many requests may be in flight: one until it is answered after
+// the gate closed, and few for as long as refusals are fresh.
+func (l *limit) atOnce(now time.Time) int {
+	switch {
+	case l.refusals > 0:
+		return 1
+	case !l.closedAt.IsZero() && now.Sub(l.closedAt) < maxBackOff:
+		return fewAtOnce
+	}
+	return math.MaxInt
+}
+
+// send notes that a request is written now. It returns false where it must not
+// be: the gate has closed since, or net/http sends it again by itself and the
+// budget has no room for that.
+func (l *limit) send(p *permit, now time.Time) bool {
+	switch {
+	case now.Before(l.opens):
+		p.revoked = p.sent == 0
+		return false
+	case p.sent > 0 && !l.room(now):
+		return false
+	case p.sent == 0:
+		l.reserved--
+	}
+	p.sent++
+	// Without a budget too, since one may be set; the latest counts in any.
+	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= max(l.window, time.Minute) {
+		l.sent = l.sent[1:]
+	}
+	l.sent = append(l.sent, now)
+	return true
+}
+
+// done gives a permit back.
+func (l *limit) done(p *permit) {
+	if p.sent == 0 {
+		l.reserved--
+	}
+	if p.given > l.closed {
+		l.inFlight--
+	}
+}
+
+// refused closes the gate after a refusal, for as long as the API asked or the
+// back-off says. A request that was in flight when the gate last closed says
+// nothing new: then it returns 0.
+func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.Duration) (wait time.Duration) {
+	if p.given <= l.closed {
+		return 0
+	}
+	wait = min(retryAfter, maxRetryAfter)
+	if retryAfter <= 0 {
+		wait = min(minBackOff<<min(l.refusals, 5), maxBackOff)
+		wait += rand.N(wait / 10) // so that exporters of one key do not come back together
+	}
+	l.refusals++
+	l.closed, l.closedAt, l.opens = clock, now, now.Add(wait)
+	l.inFlight = 0
+	return wait
+}
+
+// answered notes that the API let a request in. It reports whether that opens
+// the gate.
+func (l *limit) answered(p *permit) (opened bool) {
+	if p.given <= l.closed || l.refusals == 0 {
+		return false
+	}
+	l.refusals = 0
+	return true
+}
+
+// forget opens the gate. What is in flight says nothing of what comes.
+func (l *limit) forget(clock uint64) {
+	l.closed, l.closedAt, l.opens = clock, time.Time{}, time.Time{}
+	l.refusals, l.inFlight = 0, 0
+}

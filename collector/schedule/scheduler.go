@@ -1,0 +1,381 @@
+// Package schedule sends the most urgent of the requests that are due, within a
+// limit, while someone waits for them.
+//
+// A [Source] knows what is due and how to ask for it. Each call of
+// [Scheduler.Wait] is a pass over what is due: it sends as many requests as the
+// limit allows, shares them with passes that overlap it, and waits until they
+// are answered. Nothing waits for the limit: what may not be sent now is left
+// for a later pass. Nothing is sent while nobody waits.
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Task is what a request is made for again and again. Its state is the
+// scheduler's, and guarded by its lock.
+type Task struct {
+	ID string
+
+	lastSent, lastSkipped, lastAnswered uint64 // on the clock; 0: never
+
+	why     Why
+	again   bool     // it goes on, for passes that it was sent for too
+	request *request // while pending
+}
+
+// Wish is a task that is due.
+type Wish struct {
+	Task  *Task
+	Class int // lower classes are sent first, and within one what was not sent for longest
+}
+
+// Why says why a task that was due was not sent.
+type Why int
+
+// The reasons.
+const (
+	NotSkipped Why = iota
+	Budget         // it is used up
+	Gate           // a refusal has closed it, or met the task itself
+	Deadline       // nobody waited any longer
+)
+
+// Source is what a Scheduler works for.
+type Source interface {
+	// Due returns what is due in a pass. Tasks that are pending belong to it,
+	// or the pass does not wait for them; those that were sent or skipped for
+	// the pass do no harm. The scheduler's lock is held.
+	Due(p Pass) []Wish
+
+	// Prepare returns the request for a task. The scheduler's lock is held.
+	Prepare(t *Task) Request
+
+	// Skipped is called when n tasks that were due are left for a later pass.
+	// The scheduler's lock is held.
+	Skipped(why Why, n int)
+
+	// Resent is called when net/http sends a task's request once more by itself.
+	// The scheduler's lock is held.
+	Resent(t *Task)
+}
+
+// Request makes a request, and returns when that is over. No lock is held. ctx
+// has to be that of the HTTP request: through it the scheduler learns when that
+// is written, and can keep it from being written.
+type Request func(ctx context.Context) Answer
+
+// Answer is what came of a request.
+type Answer interface {
+	// Remember changes what the source knows. The scheduler's lock is held.
+	Remember() Result
+
+	// Report does what takes longer, such as logging. No lock is held.
+	Report(Change)
+}
+
+// Result is what an answer says to the scheduler.
+type Result struct {
+	Answered   bool          // the API answered, and with anything but a refusal
+	Refused    bool          // the API refused because it was asked too often
+	RetryAfter time.Duration // for how long it then wants to be left alone; 0: it does not say
+	More       bool          // the task goes on, as a list does with its next page
+}
+
+// Change is what an answer did to the gate.
+type Change struct {
+	Closed   time.Duration // for how long it is closed now; 0: the answer did not close it
+	Refusals int           // in a row, this one included
+	Opened   bool
+}
+
+// Scheduler sends requests. It is safe for concurrent use.
+type Scheduler struct {
+	source Source
+	ctx    context.Context // of requests
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	clock   uint64 // counts passes, requests, answers and skips, to say what came first
+	limit   limit
+	workers int // sending
+	most    int // workers at once
+	queue   []*request
+	passes  []*pass // waiting, the oldest first
+}
+
+// request is one that passes wait for.
+type request struct {
+	task    *Task
+	class   int
+	permit  *permit // nil while queued
+	waiting []*pass
+}
+
+// pass is a call of Wait.
+type pass struct {
+	start, sharedSince uint64
+	missing            int           // requests that it waits for
+	done               chan struct{} // closed when there are none left
+}
+
+// New returns a Scheduler that asks nothing yet.
+func New(source Source, limits Limits) *Scheduler {
+	s := &Scheduler{source: source}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.set(limits)
+	return s
+}
+
+// Close gives up the requests in flight.
+func (s *Scheduler) Close() { s.cancel() }
+
+// Do calls f while it holds the lock, to change what the source knows.
+func (s *Scheduler) Do(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// SetLimits replaces the limits. What was sent before counts against them.
+func (s *Scheduler) SetLimits(limits Limits) { s.Do(func() { s.set(limits) }) }
+
+func (s *Scheduler) set(limits Limits) {
+	s.limit.set(limits)
+	s.most = limits.Concurrent
+}
+
+// Forget opens the gate, as for another API or key. The budget stays used.
+func (s *Scheduler) Forget() { s.Do(func() { s.limit.forget(s.tick()) }) }
+
+// Drop leaves all that is queued and not wanted any longer for a later pass.
+// The lock has to be held, as within Do.
+func (s *Scheduler) Drop(wanted func(*Task) bool) {
+	s.queue = slices.DeleteFunc(s.queue, func(r *request) bool {
+		if !wanted(r.task) {
+			s.skip(r, Deadline)
+			return true
+		}
+		return false
+	})
+}
+
+// Wait makes one pass over what is due, until ctx ends, and then calls look
+// while it holds the lock.
+func (s *Scheduler) Wait(ctx context.Context, look func(Pass)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.begin()
+	defer s.end(p)
+	for ctx.Err() == nil && s.plan(p) {
+		s.mu.Unlock()
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+	}
+	look(Pass{p})
+}
+
+func (s *Scheduler) tick() uint64 {
+	s.clock++
+	return s.clock
+}
+
+func (s *Scheduler) begin() *pass {
+	p := &pass{start: s.tick()}
+	p.sharedSince = p.start
+	if len(s.passes) > 0 {
+		p.sharedSince = s.passes[0].start
+	}
+	s.passes = append(s.passes, p)
+	return p
+}
+
+func (s *Scheduler) end(p *pass) {
+	p.missing = 0
+	s.passes = slices.DeleteFunc(s.passes, func(other *pass) bool { return other == p })
+	if len(s.passes) == 0 { // nobody waits for what is still queued
+		s.skipQueue(Deadline)
+	}
+}
+
+// plan queues what is due in a pass. It returns false if that is nothing.
+func (s *Scheduler) plan(p *pass) bool {
+	for _, wish := range s.source.Due(Pass{p}) {
+		if t := wish.Task; (Pass{p}).Allows(t) {
+			s.join(p, t, wish.Class)
+		}
+	}
+	if p.missing == 0 {
+		return false
+	}
+	p.done = make(chan struct{})
+	slices.SortStableFunc(s.queue, func(a, b *request) int {
+		return cmp.Or(
+			cmp.Compare(a.class, b.class),
+			cmp.Compare(a.task.lastSent, b.task.lastSent),
+			cmp.Compare(a.task.ID, b.task.ID),
+		)
+	})
+	s.work()
+	return true
+}
+
+// join makes a pass wait for a request for t, and queues one if there is none.
+func (s *Scheduler) join(p *pass, t *Task, class int) {
+	if t.request == nil {
+		t.request = &request{task: t}
+		s.queue = append(s.queue, t.request)
+	}
+	t.request.class = class
+	t.request.waiting = append(t.request.waiting, p)
+	p.missing++
+}
+
+// work sees to it that enough workers are at the queue.
+func (s *Scheduler) work() {
+	for n := len(s.queue); n > 0 && s.workers < s.most; n-- {
+		s.workers++
+		go s.worker()
+	}
+}
+
+// worker sends requests until there are none that may be sent.
+func (s *Scheduler) worker() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := s.next(); r != nil; r = s.next() {
+		s.send(r)
+	}
+	s.workers--
+}
+
+// next takes the first request off the queue, with a permit. Where there is
+// none for it, there is none for those behind it either.
+func (s *Scheduler) next() *request {
+	if len(s.queue) == 0 || s.workers > s.most {
+		return nil
+	}
+	permit, verdict := s.limit.take(s.tick(), time.Now())
+	switch verdict {
+	case waitForProbe: // the worker of that one comes back
+		return nil
+	case skipBudget:
+		s.skipQueue(Budget)
+		return nil
+	case skipGate:
+		s.skipQueue(Gate)
+		return nil
+	}
+	r := s.queue[0]
+	s.queue = s.queue[1:]
+	r.permit = permit
+	r.task.lastSent, r.task.why, r.task.again = permit.given, NotSkipped, false
+	return r
+}
+
+// skipQueue leaves everything that is queued for a later pass.
+func (s *Scheduler) skipQueue(why Why) {
+	s.source.Skipped(why, len(s.queue))
+	for _, r := range s.queue {
+		s.skip(r, why)
+	}
+	s.queue = nil
+}
+
+// skip leaves a request for a later pass.
+func (s *Scheduler) skip(r *request, why Why) {
+	s.left(r.task, why)
+	s.finish(r)
+}
+
+func (s *Scheduler) left(t *Task, why Why) {
+	t.lastSkipped, t.why = s.tick(), why
+}
+
+// finish releases the passes that wait for a request.
+func (s *Scheduler) finish(r *request) {
+	r.task.request = nil
+	for _, p := range r.waiting {
+		if p.missing--; p.missing == 0 {
+			close(p.done)
+		}
+	}
+}
+
+// send makes a request, without the lock, and has the answer remembered.
+func (s *Scheduler) send(r *request) {
+	do := s.source.Prepare(r.task)
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	s.mu.Unlock()
+	answer := do(s.trace(ctx, cancel, r))
+	s.mu.Lock()
+
+	s.limit.done(r.permit)
+	if r.permit.revoked {
+		s.source.Skipped(Gate, 1)
+		s.skip(r, Gate)
+		return
+	}
+	change := s.remember(r, answer.Remember())
+	s.finish(r)
+	s.mu.Unlock()
+	answer.Report(change)
+	s.mu.Lock()
+}
+
+func (s *Scheduler) remember(r *request, result Result) (change Change) {
+	if result.Refused { // which says nothing of the task
+		s.left(r.task, Gate)
+		change.Closed = s.limit.refused(r.permit, s.tick(), time.Now(), result.RetryAfter)
+		change.Refusals = s.limit.refusals
+		return change
+	}
+	r.task.lastAnswered = s.tick()
+	r.task.again = result.More
+	if result.Answered && s.limit.answered(r.permit) {
+		change.Opened = true
+		s.work()
+	}
+	return change
+}
+
+// trace makes the limit follow what is really written: net/http sends a GET
+// again by itself when a connection that it used before turns out to be closed.
+func (s *Scheduler) trace(ctx context.Context, cancel context.CancelFunc, r *request) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if s.write(r) {
+				return
+			}
+			cancel()
+			// Only a closed connection keeps HTTP/1 from writing. What HTTP/2
+			// sends again, the server has said not to have seen.
+			if c, ok := info.Conn.(*tls.Conn); !ok || c.ConnectionState().NegotiatedProtocol != "h2" {
+				info.Conn.Close()
+			}
+		},
+	})
+}
+
+// write reports whether a request may be written now.
+func (s *Scheduler) write(r *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.limit.send(r.permit, time.Now()) {
+		return false
+	}
+	if r.permit.sent > 1 {
+		s.source.Resent(r.task)
+	}
+	return true
+}
