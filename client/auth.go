@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -56,22 +57,37 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxKeyBytes))
 }
 
-// checkKey strips white space around a key and refuses what is none. It never
-// repeats it.
+// checkKey strips white space and a byte order mark around a key, and refuses
+// what is none. It never repeats it.
 func checkKey(key string) (string, error) {
-	key = strings.TrimSpace(key)
+	key = stripped(key)
 	switch {
 	case key == "":
 		return "", errors.New("is empty")
+	case strings.HasPrefix(key, "\xFF\xFE"), strings.HasPrefix(key, "\xFE\xFF"):
+		return "", errors.New("is UTF-16, which PowerShell writes; save it as UTF-8")
 	case strings.ContainsAny(key, "\r\n"):
 		return "", errors.New("holds several lines")
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		return "", errors.New("holds control characters")
+	}
+	if what := damage(key); what != "" {
+		return "", errors.New(what)
+	}
+	if prefix := keyPrefix.FindString(key); prefix != "" {
+		return "", fmt.Errorf("begins with %q; leave that out", prefix)
+	}
+	switch {
 	case strings.ContainsFunc(key, unicode.IsSpace):
 		return "", errors.New("holds white space inside the key")
-	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return "", errors.New("holds control characters")
+	case strings.ContainsFunc(key, func(r rune) bool { return r > unicode.MaxASCII }):
+		return "", errors.New("holds characters that no key has; copy it anew")
 	}
 	return key, nil
 }
+
+// keyPrefix matches what a key is copied with.
+var keyPrefix = regexp.MustCompile(`^(?i:authorization:|bearer\s|bearer:|(export\s+)?co_api_key=)`)
 
 // Authorize returns a RoundTripper that sends "Authorization: scheme key" with
 // every request, and nothing at all without a key: the error answers to

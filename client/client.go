@@ -22,12 +22,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
-	"unicode/utf8"
 )
-
-// MaxIDLength is the greatest length of a job ID in characters. Real ones have
-// a few dozen.
-const MaxIDLength = 512
 
 // Limits of what is read, and of what is said about it.
 const (
@@ -63,21 +58,6 @@ func WithUserAgent(agent string) Option {
 // answer that carries one, failed ones included.
 func WithWarningHandler(handle func(text string)) Option {
 	return func(c *Client) { c.onWarning = handle }
-}
-
-// ParseBaseURL checks the address of an API.
-func ParseBaseURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil && strings.Contains(s, "@"), err == nil && u.User != nil: // not to be repeated
-		return nil, errors.New("must not hold a user name or password")
-	case err != nil:
-		return nil, fmt.Errorf("%q is not a URL", s)
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "",
-		u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-		return nil, fmt.Errorf("%q is not of the form https://host or https://host/path", s)
-	}
-	return u, nil
 }
 
 // New returns a client of the API at base, such as https://api.cohere.com.
@@ -210,19 +190,6 @@ func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
 			yield(Job{}, failed(resp, body.explain(err)))
 		}
 	}
-}
-
-// CheckID refuses IDs that cannot be asked for.
-func CheckID(id string) error {
-	switch {
-	case id == "", id == ".", id == "..":
-		return fmt.Errorf("%q is not a job ID", id)
-	case !utf8.ValidString(id):
-		return fmt.Errorf("job ID %q is not valid UTF-8", id)
-	case utf8.RuneCountInString(id) > MaxIDLength:
-		return fmt.Errorf("job ID %q... is longer than %d characters", strings.ToValidUTF8(id[:32], ""), MaxIDLength)
-	}
-	return nil
 }
 
 // do asks for u and returns the answer if it is 200 OK.
