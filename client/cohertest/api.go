@@ -18,8 +18,9 @@ const root = "/v1/embed-jobs"
 // API is a simulated embed-jobs API: an http.Handler for GET /v1/embed-jobs/{id} and
 // GET /v1/embed-jobs. The zero value is not usable; see [New].
 type API struct {
-	latency atomic.Int64
-	errors  atomic.Uint64 // numbers the error answers
+	latency  atomic.Int64
+	compress atomic.Bool
+	errors   atomic.Uint64 // numbers the error answers
 
 	mu    sync.Mutex // guards the users, and everything inside them
 	users map[string]*User
@@ -120,23 +121,32 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	answer := func(w http.ResponseWriter) { a.answer(w, e, r, u, refused) }
+	if a.compress.Load() {
+		compressed(e, r, answer)
+		return
+	}
+	answer(e)
+}
+
+func (a *API) answer(w http.ResponseWriter, e *exchange, r *http.Request, u *User, refused *refusal) {
 	switch {
-	case endpoint == "":
-		a.fail(e, http.StatusNotFound, "not found: "+r.URL.Path)
+	case e.request.Endpoint == "":
+		a.fail(w, http.StatusNotFound, "not found: "+r.URL.Path)
 	case r.Method != http.MethodGet:
-		e.Header().Set("Allow", http.MethodGet)
-		a.fail(e, http.StatusMethodNotAllowed, "method not allowed: "+r.Method)
+		w.Header().Set("Allow", http.MethodGet)
+		a.fail(w, http.StatusMethodNotAllowed, "method not allowed: "+r.Method)
 	case u == nil:
-		a.fail(e, http.StatusUnauthorized, "invalid api token")
+		a.fail(w, http.StatusUnauthorized, "invalid api token")
 	case refused != nil:
-		refused.answer(a, e)
+		refused.answer(a, w)
 	default:
-		c := &Call{List: endpoint == "list", ID: id, user: u, reused: e.reused}
+		c := &Call{List: e.request.Endpoint == "list", ID: e.request.ID, user: u, reused: e.reused}
 		if fault := u.fault(c); fault != nil {
-			fault(e, r, c)
+			fault(w, r, c)
 			return
 		}
-		c.Answer(e)
+		c.Answer(w)
 	}
 }
 
@@ -206,6 +216,9 @@ func reply(w http.ResponseWriter, code int, body []byte) error {
 
 // finish ends the request's share in MaxConcurrent before its handler returns.
 func finish(w http.ResponseWriter) {
+	if z, ok := w.(*gzipWriter); ok {
+		w = z.ResponseWriter
+	}
 	if e, ok := w.(*exchange); ok {
 		e.finish()
 	}

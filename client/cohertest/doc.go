@@ -12,7 +12,8 @@
 // [API.StartInMemoryHTTP2]), which also work in the fake time of testing/synctest.
 //
 // What a user's jobs look like is set with [User.Add] and [User.Update], or follows
-// from the time by [Job.Script]. How the API misbehaves is set with [User.Fail].
+// from the time by [Job.Script]. How the API misbehaves is set with [User.Fail]; it
+// answers in gzip after [API.Compress].
 //
 // All methods may be called from several goroutines, also while requests are under way.
 package cohertest
