@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	promconfig "github.com/prometheus/common/config"
 
@@ -371,5 +373,36 @@ func TestLoadGoodFile(t *testing.T) {
 `, "DIR", dir)
 	if got := c.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// The README's file loads, and names every key of ours.
+func TestReference(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(readme), "\n```yaml\naccounts:\n")
+	if !found {
+		t.Fatal("README has no configuration file")
+	}
+	text, _, _ = strings.Cut("accounts:\n"+text, "```")
+	c, err := config.LoadFile(filepath.Join(configDir(t, text), "config.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Duration(c.Accounts[0].EmbedJobs.MaxStaleness); got != 15*time.Minute {
+		t.Errorf("max_staleness is %v", got)
+	}
+	if c.Accounts[1].EmbedJobs.Discover == nil {
+		t.Error("discover without a value does not count")
+	}
+	for _, v := range []any{config.Config{}, config.Account{}, config.Jobs{}, config.Discover{}} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
+			key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if key != "-" && !regexp.MustCompile(`(^|[\s{])`+key+`:`).MatchString(text) {
+				t.Errorf("%s is not in it", key)
+			}
+		}
 	}
 }
