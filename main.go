@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
@@ -29,6 +29,7 @@ import (
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/flags"
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
@@ -89,7 +90,7 @@ func run(args []string) error {
 		defer server.Close()
 	}
 	if *configCheck {
-		return cfg.Check(os.Stdout)
+		return collector.Check(os.Stdout, cfg)
 	}
 
 	own := prometheus.NewRegistry()
@@ -112,6 +113,9 @@ func run(args []string) error {
 	}
 
 	reloader := collector.NewReloader(*configFile, set, own, logger)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go reloader.Run(ctx)
 	options := web.Options{
 		Set:           set,
 		Own:           own,
@@ -153,7 +157,7 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 	for {
 		select {
 		case <-hangup:
-			_ = reloader.Reload() // it has logged what went wrong
+			go reloader.Reload(ctx) // it logs what goes wrong
 		case err := <-ended:
 			if *listen.WebSystemdSocket {
 				return fmt.Errorf("--web.systemd-socket: %w", err)
@@ -211,15 +215,15 @@ func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error
 }
 
 // startDemo starts the simulated API and has the account watch it.
-func startDemo(account *collector.AccountConfig, logger log.Logger) *cohertest.Server {
+func startDemo(account *config.Account, logger log.Logger) *cohertest.Server {
 	const key = "simulated-api-key"
 	api := cohertest.New()
 	ids := cohertest.Demo(api, key, time.Now())
 	server := api.Start()
 	account.BaseURL = server.URL
-	account.HTTPClientConfig.Authorization = &config.Authorization{Credentials: key}
-	if len(account.JobIDs) == 0 {
-		account.JobIDs = ids
+	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: key}
+	if len(account.EmbedJobs.IDs) == 0 {
+		account.EmbedJobs.IDs = ids
 	}
 	level.Info(logger).Log("msg", "simulated Cohere API", "url", server.URL, "api_key", key)
 	return server

@@ -11,32 +11,32 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // team is an exporter of two accounts, anna and ben, as if from a file. Each is
 // a user of the API, with one job.
 type team struct {
-	*bench
+	*harness
 	server *cohertest.Server
 	users  map[string]*cohertest.User
-	config collector.Config
+	config config.Config
 }
 
-func newTeam(t *testing.T, change func(*collector.AccountConfig)) *team {
+func newTeam(t *testing.T, change func(*config.Account)) *team {
 	t.Helper()
-	b := &bench{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &strings.Builder{}}
-	m := &team{bench: b, server: b.api.StartInMemory(), users: map[string]*cohertest.User{}}
+	b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &logs{}}
+	m := &team{harness: b, server: b.api.StartInMemory(), users: map[string]*cohertest.User{}}
 	t.Cleanup(m.server.Close)
 	for _, name := range []string{"anna", "ben"} {
 		m.users[name] = b.api.AddUser(name + "-key")
 		m.users[name].Add(cohertest.Job{ID: name + "-job"})
 		c := account(m.server, name+"-key")
-		c.Name, c.JobIDs = name, []string{name + "-job"}
+		c.Name, c.EmbedJobs.IDs = name, []string{name + "-job"}
 		if change != nil {
 			change(&c)
 		}
@@ -48,18 +48,29 @@ func newTeam(t *testing.T, change func(*collector.AccountConfig)) *team {
 }
 
 // apply goes over to a changed configuration.
-func (m *team) apply(change func(accounts []collector.AccountConfig) []collector.AccountConfig) {
+func (m *team) apply(change func(accounts []config.Account) []config.Account) {
 	m.t.Helper()
 	next := m.config
-	next.Accounts = change(slices.Clone(m.config.Accounts))
+	next.Accounts = slices.Clone(m.config.Accounts)
+	for i := range next.Accounts {
+		next.Accounts[i] = copied(next.Accounts[i])
+	}
+	next.Accounts = change(next.Accounts)
 	if err := m.set.Apply(&next); err != nil {
 		m.t.Fatal(err)
 	}
 	m.config = next
 }
 
-func withKey(c collector.AccountConfig, key string) collector.AccountConfig {
-	c.HTTPClientConfig.Authorization = &config.Authorization{Credentials: config.Secret(key)}
+// copied returns an account that can be changed.
+func copied(c config.Account) config.Account {
+	jobs := *c.EmbedJobs
+	c.EmbedJobs = &jobs
+	return c
+}
+
+func withKey(c config.Account, key string) config.Account {
+	c.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: promconfig.Secret(key)}
 	return c
 }
 
@@ -78,7 +89,7 @@ func TestAccounts(t *testing.T) {
 		m := newTeam(t, nil)
 		compare(t, "right keys", m.scrape(time.Second).ups(), bothUp)
 
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+		m.apply(func(a []config.Account) []config.Account {
 			a[0], a[1] = withKey(a[0], "ben-key"), withKey(a[1], "anna-key")
 			return a
 		})
@@ -135,7 +146,7 @@ func TestAccountInTrouble(t *testing.T) {
 
 // What stays keeps its memory, its budget and its counters.
 func TestReloadKeeps(t *testing.T) {
-	type accounts = []collector.AccountConfig
+	type accounts = []config.Account
 	for _, c := range []struct {
 		name   string
 		change func(a accounts) accounts
@@ -145,25 +156,25 @@ func TestReloadKeeps(t *testing.T) {
 		{"nothing changed", func(a accounts) accounts { return a }, true, 0},
 		{"another order", func(a accounts) accounts { slices.Reverse(a); return a }, true, 0},
 		{"equal key", func(a accounts) accounts { a[0] = withKey(a[0], "anna-key"); return a }, true, 0},
-		{"more budget", func(a accounts) accounts { a[0].RequestsPerMinute = 5; return a }, true, 0},
+		{"more budget", func(a accounts) accounts { a[0].EmbedJobs.RequestsPerMinute = 5; return a }, true, 0},
 		{"another account", func(a accounts) accounts {
-			c := a[0]
+			c := copied(a[0])
 			c.Name = "carl"
 			return append(a, c)
 		}, true, 1},
-		{"more jobs", func(a accounts) accounts { a[0].JobIDs = []string{"x", "anna-job", "y"}; return a }, true, 1},
+		{"more jobs", func(a accounts) accounts { a[0].EmbedJobs.IDs = []string{"x", "anna-job", "y"}; return a }, true, 1},
 		{"another key", func(a accounts) accounts { a[0] = withKey(a[0], "anna-new-key"); return a }, false, 1},
 		{"another address", func(a accounts) accounts { a[0].BaseURL += "/"; return a }, false, 1},
 		{"another key and no budget left", func(a accounts) accounts {
 			a[0] = withKey(a[0], "anna-new-key")
-			a[0].RequestsPerMinute = 1
+			a[0].EmbedJobs.RequestsPerMinute = 1
 			return a
 		}, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newTeam(t, func(c *collector.AccountConfig) {
-					c.RequestsPerMinute, c.RefreshInterval = 2, model.Duration(time.Hour)
+				m := newTeam(t, func(c *config.Account) {
+					c.EmbedJobs.RequestsPerMinute, c.EmbedJobs.RefreshInterval = 2, model.Duration(time.Hour)
 				})
 				m.scrape(time.Second)
 				m.api.ResetRequests()
@@ -184,7 +195,7 @@ func TestReloadKeeps(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, name := range []string{"anna", "ben"} {
-					if n := seriesOf(families)[`cohere_api_requests_total{account="`+name+`",code="200",endpoint="get"}`]; n < 1 {
+					if n := seriesOf(families)[`cohere_api_requests_total{account="`+name+`",code="200",endpoint="get",resource="embed_jobs"}`]; n < 1 {
 						t.Errorf("the counter of %s began anew", name)
 					}
 				}
@@ -202,7 +213,7 @@ func TestReloadRemoves(t *testing.T) {
 		m.api.SetLatency(2 * time.Second)
 		go m.gather(5 * time.Second)
 		synctest.Wait()
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig { return a[1:] })
+		m.apply(func(a []config.Account) []config.Account { return a[1:] })
 		time.Sleep(10 * time.Second)
 		families, err := m.reg.Gather()
 		if err != nil {
@@ -212,8 +223,8 @@ func TestReloadRemoves(t *testing.T) {
 		if strings.Contains(got, "anna") || !strings.Contains(got, "ben") {
 			t.Error(got)
 		}
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
-			a[0].JobIDs = nil
+		m.apply(func(a []config.Account) []config.Account {
+			a[0].EmbedJobs.IDs = nil
 			return a
 		})
 		if got := m.scrape(5 * time.Second).text(false); strings.Contains(got, "job_id") {
@@ -225,9 +236,9 @@ func TestReloadRemoves(t *testing.T) {
 func TestBadReloadChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newTeam(t, nil)
-		for name, bad := range map[string]collector.Config{
+		for name, bad := range map[string]config.Config{
 			"flags":   {Accounts: m.config.Accounts[:1]},
-			"invalid": {FromFile: true, Accounts: []collector.AccountConfig{withKey(m.config.Accounts[0], "wrong"), {Name: "carl"}}},
+			"invalid": {FromFile: true, Accounts: []config.Account{withKey(m.config.Accounts[0], "wrong"), {Name: "carl"}}},
 		} {
 			if err := m.set.Apply(&bad); err == nil {
 				t.Errorf("%s: no error", name)
@@ -240,10 +251,10 @@ func TestBadReloadChangesNothing(t *testing.T) {
 // A request of the old key must not answer for the new one, nor be the reason
 // for others.
 func TestReloadDuringScrape(t *testing.T) {
-	for _, fetch := range []string{collector.FetchGet, collector.FetchList} {
+	for _, fetch := range []string{config.FetchGet, config.FetchList} {
 		t.Run(fetch, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newTeam(t, func(c *collector.AccountConfig) { c.Fetch = fetch })
+				m := newTeam(t, func(c *config.Account) { c.EmbedJobs.Fetch = fetch })
 				m.api.SetLatency(2 * time.Second)
 				m.users["anna"].Fail(cohertest.All, cohertest.Status(503, "old"))
 				var wg sync.WaitGroup
@@ -252,7 +263,7 @@ func TestReloadDuringScrape(t *testing.T) {
 				time.Sleep(time.Second)
 				m.users["new"] = m.api.AddUser("new-key")
 				m.users["new"].Add(cohertest.Job{ID: "anna-job"})
-				m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+				m.apply(func(a []config.Account) []config.Account {
 					a[0] = withKey(a[0], "new-key")
 					return a
 				})
@@ -273,12 +284,12 @@ func TestReloadDuringScrape(t *testing.T) {
 // Nor may its answer be remembered.
 func TestReloadForgetsLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newTeam(t, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+		m := newTeam(t, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
 		m.api.SetLatency(2 * time.Second)
 		go m.gather(10 * time.Second)
 		time.Sleep(time.Second)
 		m.api.AddUser("new-key").Fail(cohertest.All, cohertest.Hang)
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+		m.apply(func(a []config.Account) []config.Account {
 			a[0] = withKey(a[0], "new-key")
 			return a
 		})
@@ -318,32 +329,32 @@ func TestReloadUnderConstantScraping(t *testing.T) {
 		anna, ben := m.config.Accounts[0], m.config.Accounts[1]
 		for i := range 100 {
 			time.Sleep(37 * time.Millisecond)
-			m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
+			m.apply(func([]config.Account) []config.Account {
 				switch i % 4 {
 				case 0:
-					return []collector.AccountConfig{ben}
+					return []config.Account{ben}
 				case 1:
-					return []collector.AccountConfig{withKey(anna, fmt.Sprintf("key %d", i)), ben}
+					return []config.Account{withKey(anna, fmt.Sprintf("key %d", i)), ben}
 				case 2:
-					changed := anna
-					changed.JobIDs = []string{"anna-job", fmt.Sprintf("job %d", i)}
-					return []collector.AccountConfig{changed, ben}
+					changed := copied(anna)
+					changed.EmbedJobs.IDs = []string{"anna-job", fmt.Sprintf("job-%d", i)}
+					return []config.Account{changed, ben}
 				}
-				changed := anna
-				changed.Fetch = collector.FetchList
-				return []collector.AccountConfig{ben, changed}
+				changed := copied(anna)
+				changed.EmbedJobs.Fetch = config.FetchList
+				return []config.Account{ben, changed}
 			})
 		}
 		close(stop)
 		wg.Wait()
 		for i := range 25 { // nor are connections that idle kept
-			m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
-				return []collector.AccountConfig{withKey(anna, fmt.Sprintf("key %d", i)), ben}
+			m.apply(func([]config.Account) []config.Account {
+				return []config.Account{withKey(anna, fmt.Sprintf("key %d", i)), ben}
 			})
 			m.scrape(time.Second)
 		}
-		m.apply(func([]collector.AccountConfig) []collector.AccountConfig {
-			return []collector.AccountConfig{anna, ben}
+		m.apply(func([]config.Account) []config.Account {
+			return []config.Account{anna, ben}
 		})
 		compare(t, "afterwards", m.scrape(time.Second).ups(), bothUp)
 		synctest.Wait()
@@ -368,28 +379,28 @@ func (s series) watched() (ids []string) {
 func TestDiscovery(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		change  func(d *collector.Discover)
+		change  func(d *config.Discover)
 		want    []string
 		dropped float64
 	}{
-		{"defaults", func(*collector.Discover) {}, []string{"job-000", "nightly-1", "nightly-2", "other"}, 0},
-		{"age", func(d *collector.Discover) { d.MaxAge = model.Duration(90 * time.Minute) }, []string{"job-000", "nightly-1"}, 0},
+		{"defaults", func(*config.Discover) {}, []string{"job-000", "nightly-1", "nightly-2", "other"}, 0},
+		{"age", func(d *config.Discover) { d.MaxAge = model.Duration(90 * time.Minute) }, []string{"job-000", "nightly-1"}, 0},
 		{
-			"older", func(d *collector.Discover) { d.MaxAge = model.Duration(240 * time.Hour) },
+			"older", func(d *config.Discover) { d.MaxAge = model.Duration(240 * time.Hour) },
 			[]string{"job-000", "nightly-1", "nightly-2", "old", "other"},
 			0,
 		},
-		{"name", func(d *collector.Discover) { d.Name = collector.MustRegexp("nightly-.") }, []string{"job-000", "nightly-1", "nightly-2"}, 0},
-		{"anchored", func(d *collector.Discover) { d.Name = collector.MustRegexp("night|y-1") }, []string{"job-000"}, 0},
-		{"newest", func(d *collector.Discover) { d.MaxJobs = 1 }, []string{"job-000", "nightly-1"}, 2},
-		{"newest two", func(d *collector.Discover) { d.MaxJobs = 2 }, []string{"job-000", "nightly-1", "nightly-2"}, 1},
+		{"name", func(d *config.Discover) { d.Name = config.MustRegexp("nightly-.") }, []string{"job-000", "nightly-1", "nightly-2"}, 0},
+		{"anchored", func(d *config.Discover) { d.Name = config.MustRegexp("night|y-1") }, []string{"job-000"}, 0},
+		{"newest", func(d *config.Discover) { d.MaxJobs = 1 }, []string{"job-000", "nightly-1"}, 2},
+		{"newest two", func(d *config.Discover) { d.MaxJobs = 2 }, []string{"job-000", "nightly-1", "nightly-2"}, 1},
 	} {
-		for _, fetch := range []string{"", collector.FetchGet} {
+		for _, fetch := range []string{"", config.FetchGet} {
 			t.Run(c.name+" "+fetch, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					d := collector.DefaultDiscover()
+					d := config.DefaultDiscover()
 					c.change(&d)
-					b := newBench(t, 1, func(c *collector.AccountConfig) { c.Discover, c.Fetch = &d, fetch })
+					b := newHarness(t, 1, func(c *config.Account) { c.EmbedJobs.Discover, c.EmbedJobs.Fetch = &d, fetch })
 					created := func(ago time.Duration) time.Time { return time.Now().Add(-ago) }
 					b.user.Update("job-000", func(j *cohertest.Job) { j.CreatedAt = created(1000 * time.Hour) }) // but configured
 					b.user.Add(
@@ -408,7 +419,7 @@ func TestDiscovery(t *testing.T) {
 						t.Error(s.text(false, "cohere_up", "cohere_embed_jobs*"))
 					}
 					want := 1
-					if fetch == collector.FetchGet {
+					if fetch == config.FetchGet {
 						want += len(c.want)
 					}
 					if n := len(b.api.Requests()); n != want {
@@ -424,9 +435,9 @@ func TestDiscovery(t *testing.T) {
 // An entry that comes without a name does not make a job another one.
 func TestDiscoveryByNameOnceKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := collector.DefaultDiscover()
-		d.Name = collector.MustRegexp("nightly-.*")
-		b := newBench(t, 0, func(c *collector.AccountConfig) { c.Discover = &d })
+		d := config.DefaultDiscover()
+		d.Name = config.MustRegexp("nightly-.*")
+		b := newHarness(t, 0, func(c *config.Account) { c.EmbedJobs.Discover = &d })
 		b.user.Add(cohertest.Job{ID: "known", Name: "nightly-1"}, cohertest.Job{ID: "never known"})
 		for range 2 {
 			if got := b.scrape(time.Second).watched(); !slices.Equal(got, []string{"known"}) {
@@ -439,24 +450,24 @@ func TestDiscoveryByNameOnceKnown(t *testing.T) {
 }
 
 func TestDiscoveryFails(t *testing.T) {
-	for _, fetch := range []string{collector.FetchList, collector.FetchGet} {
+	for _, fetch := range []string{config.FetchList, config.FetchGet} {
 		t.Run(fetch, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := collector.DefaultDiscover()
-				b := newBench(t, 0, func(c *collector.AccountConfig) { c.Discover, c.Fetch = &d, fetch })
+				d := config.DefaultDiscover()
+				b := newHarness(t, 0, func(c *config.Account) { c.EmbedJobs.Discover, c.EmbedJobs.Fetch = &d, fetch })
 				b.user.Fail(cohertest.List, cohertest.Status(503, ""))
 				s := b.scrape(time.Second)
 				compare(t, "failing", s.text(false, "cohere_up", "cohere_list_*", "cohere_embed_jobs*"), `
 					cohere_embed_jobs 0
-					cohere_list_fetch_error{reason="unavailable"} 1
-					cohere_list_up 0
+					cohere_list_fetch_error{reason="unavailable",resource="embed_jobs"} 1
+					cohere_list_up{resource="embed_jobs"} 0
 					cohere_up 0`)
 				b.user.Fail(cohertest.List, nil)
 				s = b.scrape(time.Second)
 				compare(t, "working", s.text(false, "cohere_up", "cohere_list_*", "cohere_embed_jobs*"), `
 					cohere_embed_jobs 0
 					cohere_embed_jobs_dropped 0
-					cohere_list_up 1
+					cohere_list_up{resource="embed_jobs"} 1
 					cohere_up 1`)
 			})
 		})
@@ -470,14 +481,16 @@ func TestDiscoveryFollows(t *testing.T) {
 		fetch string
 		lists int // in 5 minutes of scrapes every 15 s
 	}{
-		{collector.FetchList, 20},
-		{collector.FetchGet, 5},
+		{config.FetchList, 20},
+		{config.FetchGet, 5},
 	} {
 		t.Run(c.fetch, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := collector.DefaultDiscover()
+				d := config.DefaultDiscover()
 				d.MaxAge = model.Duration(time.Hour)
-				b := newBench(t, 0, func(a *collector.AccountConfig) { a.Discover, a.Fetch, a.MaxStaleness = &d, c.fetch, 0 })
+				b := newHarness(t, 0, func(a *config.Account) {
+					a.EmbedJobs.Discover, a.EmbedJobs.Fetch, a.EmbedJobs.MaxStaleness = &d, c.fetch, 0
+				})
 				b.user.Add(cohertest.Job{ID: "first", CreatedAt: time.Now().Add(-58 * time.Minute)})
 				b.every(15*time.Second, 20, func(i int, s series) {
 					want := []string{"first"}
@@ -512,9 +525,9 @@ func TestDiscoveryFollows(t *testing.T) {
 // Another way to the same API, with the same key, is no reason to forget.
 func TestReloadWithAnotherClientName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newTeam(t, func(c *collector.AccountConfig) { c.RefreshInterval = model.Duration(time.Hour) })
+		m := newTeam(t, func(c *config.Account) { c.EmbedJobs.RefreshInterval = model.Duration(time.Hour) })
 		before := m.scrape(time.Second).text(false, "cohere_embed_job_*")
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
+		m.apply(func(a []config.Account) []config.Account {
 			a[0].ClientName = "another"
 			return a
 		})
@@ -533,8 +546,8 @@ func TestReloadWithAnotherClientName(t *testing.T) {
 // What a list did wrong does not stick to jobs once it is no longer asked for.
 func TestReloadLeavesList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newTeam(t, func(c *collector.AccountConfig) {
-			c.Fetch, c.SettledInterval = collector.FetchList, model.Duration(time.Hour)
+		m := newTeam(t, func(c *config.Account) {
+			c.EmbedJobs.Fetch, c.EmbedJobs.SettledInterval = config.FetchList, model.Duration(time.Hour)
 		})
 		m.users["anna"].Update("anna-job", func(j *cohertest.Job) { j.Status = "complete" })
 		m.scrape(time.Second)
@@ -545,8 +558,8 @@ func TestReloadLeavesList(t *testing.T) {
 		if s := m.scrape(time.Second); s[`cohere_up{account="anna"}`] != 0 {
 			t.Fatal("the list does not fail")
 		}
-		m.apply(func(a []collector.AccountConfig) []collector.AccountConfig {
-			a[0].Fetch, a[1].Fetch = collector.FetchGet, collector.FetchGet
+		m.apply(func(a []config.Account) []config.Account {
+			a[0].EmbedJobs.Fetch, a[1].EmbedJobs.Fetch = config.FetchGet, config.FetchGet
 			return a
 		})
 		compare(t, "by ID", m.scrape(time.Second).ups(), bothUp)

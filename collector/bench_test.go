@@ -24,6 +24,7 @@ import (
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
@@ -106,17 +107,17 @@ func startElsewhere(b *testing.B, n int) string {
 // handler returns /metrics of an exporter of n jobs in so many accounts.
 func handler(b *testing.B, url string, accounts, n int, settled time.Duration) http.Handler {
 	b.Helper()
-	cfg := &collector.Config{FromFile: accounts > 1}
+	cfg := &config.Config{FromFile: accounts > 1}
 	for a := range accounts {
 		c := account(&cohertest.Server{URL: url}, key)
 		c.Timeout = model.Duration(time.Minute)
-		c.SettledInterval = model.Duration(settled)
-		c.RefreshInterval = c.SettledInterval
+		c.EmbedJobs.SettledInterval = model.Duration(settled)
+		c.EmbedJobs.RefreshInterval = c.EmbedJobs.SettledInterval
 		if cfg.FromFile {
 			c.Name = fmt.Sprintf("account-%02d", a)
 		}
 		for i := range n / accounts {
-			c.JobIDs = append(c.JobIDs, benchmarkID(a*n/accounts+i))
+			c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, benchmarkID(a*n/accounts+i))
 		}
 		cfg.Accounts = append(cfg.Accounts, c)
 	}

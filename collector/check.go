@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
 )
 
 // keyLimits are the requests a minute that Cohere allows a key, the greatest
@@ -21,104 +25,156 @@ var keyLimits = []struct {
 // scrapeIntervals are those that a plan is printed for.
 var scrapeIntervals = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
 
-// Check checks the configuration and prints what it will ask of the API. It
-// asks nothing itself.
-func (c *Config) Check(w io.Writer) error {
+// Check checks a configuration and prints what it will ask of the API. It asks
+// nothing itself.
+func Check(w io.Writer, c *config.Config) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	blank := ""
 	for i := range c.Accounts {
 		a := &c.Accounts[i]
 		if err := a.Validate(); err != nil {
 			return err
 		}
-		if i > 0 {
-			fmt.Fprintln(tw)
+		for _, kind := range config.Kinds {
+			if jobs := kind.Jobs(a); jobs != nil {
+				fmt.Fprint(tw, blank)
+				blank = "\n"
+				newCost(a, kind.Name, jobs, jobfile.Read(jobs.IDFiles)).print(tw)
+			}
 		}
-		a.check(tw)
 	}
 	return tw.Flush()
 }
 
-// check prints the account's plan, with all jobs that there may be.
-func (c *AccountConfig) check(w io.Writer) {
-	jobs, files, warnings := c.countJobs()
-	p, l := c.policy(), newLimit(c.RequestsPerMinute)
+// cost is what one kind of jobs of an account asks of the API, with all jobs
+// that there may be.
+type cost struct {
+	account  *config.Account
+	resource string
+	config   *config.Jobs
+	policy   policy
+	limits   schedule.Limits
+	found    jobfile.Result
+	jobs     int
+}
 
-	if c.Name != "" {
-		fmt.Fprintf(w, "account\t%s\n", c.Name)
+func newCost(a *config.Account, resource string, c *config.Jobs, found jobfile.Result) cost {
+	ids := map[string]bool{}
+	for _, id := range append(found.IDs[:len(found.IDs):len(found.IDs)], c.IDs...) {
+		ids[id] = true
 	}
-	fmt.Fprintf(w, "jobs\t%d", jobs)
-	if p.discover {
-		fmt.Fprintf(w, ", up to %d of them discovered", c.Discover.MaxJobs)
+	jobs := len(ids)
+	if c.Discover != nil {
+		jobs += c.Discover.MaxJobs
 	}
-	if len(c.JobIDFiles) > 0 {
-		fmt.Fprintf(w, ", with those in %d job files", files)
+	return cost{a, resource, c, policyOf(c), limitsOf(c), found, jobs}
+}
+
+func (c cost) setting(name string) string { return c.account.Setting(c.resource + "." + name) }
+
+func (c cost) print(w io.Writer) {
+	if c.account.Name != "" {
+		fmt.Fprintf(w, "account\t%s\n", c.account.Name)
+	}
+	fmt.Fprintf(w, "%s\t%d", strings.ReplaceAll(c.resource, "_", " "), c.jobs)
+	if c.policy.discover {
+		fmt.Fprintf(w, ", up to %d of them discovered", c.config.Discover.MaxJobs)
+	}
+	if len(c.config.IDFiles) > 0 {
+		fmt.Fprintf(w, ", with those in %d job files", len(c.found.Files))
 	}
 	fmt.Fprint(w, "\nrequests a scrape\t")
 	switch {
-	case p.list:
+	case c.policy.list:
 		fmt.Fprint(w, "1 for the list, and 1 for each job that it lacks or tells no billed units of")
-	case p.discover:
-		fmt.Fprintf(w, "%d for the jobs, and 1 a minute for the list", jobs)
+	case c.policy.discover:
+		fmt.Fprintf(w, "%d for the jobs, and 1 a minute for the list", c.jobs)
 	default:
-		fmt.Fprint(w, jobs)
+		fmt.Fprint(w, c.jobs)
 	}
 	fmt.Fprint(w, "\n\nscrape interval\tdue a minute\tsent a minute\tonce all are settled\toldest values\n")
+	for _, every := range scrapeIntervals {
+		due := c.due(every)
+		settled := c.policy.perMinute(c.jobs, max(c.policy.refresh, c.policy.settled), every)
+		fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%v\n", model.Duration(every), rounded(due), rounded(c.sent(due)),
+			rounded(c.sent(settled)), model.Duration(c.oldest(every)))
+	}
+	for _, text := range c.warnings() {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
+}
+
+// warnings say what will not work as one would wish.
+func (c cost) warnings() (warnings []string) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	for _, file := range c.found.Files {
+		if file.Err != nil {
+			warn("job file %s is not used: %v", file.Path, file.Err)
+		}
+	}
+	for _, pattern := range c.found.Patterns {
+		switch {
+		case pattern.Err != nil:
+			warn("%s: the folder of %s cannot be read: %v", c.setting("id_files"), pattern.Path, pattern.Err)
+		case pattern.IDs == 0:
+			warn("%s: %s has no IDs; name files with an ID in each line", c.setting("id_files"), pattern.Path)
+		}
+	}
 
 	var oldest time.Duration
 	over := make([][]string, len(keyLimits))
 	for _, every := range scrapeIntervals {
-		due, age := p.perMinute(jobs, p.refresh, every), p.oldest(jobs, &l, every)
-		fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%v\n", model.Duration(every), rounded(due), rounded(l.cut(due)),
-			rounded(l.cut(p.perMinute(jobs, max(p.refresh, p.settled), every))), model.Duration(age))
-
-		oldest = max(oldest, age)
+		oldest = max(oldest, c.oldest(every))
 		for i, limit := range keyLimits {
-			if l.budget == 0 && due > limit.perMinute {
+			if c.limits.PerMinute == 0 && c.due(every) > limit.perMinute {
 				over[i] = append(over[i], model.Duration(every).String())
 				break
 			}
 		}
 	}
-
-	budget, refresh, staleness := c.setting("requests-per-minute"), c.setting("refresh-interval"), c.setting("max-staleness")
-	if oldest > p.refresh+p.staleness {
-		warnings = append(warnings, fmt.Sprintf("values are served until they are %v old (%s and %s), so jobs will come and go: raise %s to %v, or %s",
-			model.Duration(p.refresh+p.staleness), refresh, staleness, staleness, model.Duration(oldest-p.refresh), budget))
+	budget, refresh, staleness := c.setting("requests_per_minute"), c.setting("refresh_interval"), c.setting("max_staleness")
+	if served := c.policy.refresh + c.policy.staleness; oldest > served {
+		warn("values are served until they are %v old (%s and %s), so jobs will come and go: raise %s to %v, or %s",
+			model.Duration(served), refresh, staleness, staleness, model.Duration(oldest-c.policy.refresh), budget)
 	}
 	for i, limit := range keyLimits {
 		if len(over[i]) > 0 {
-			warnings = append(warnings, fmt.Sprintf("scraped every %s this is more than the %v requests a minute that Cohere allows a %s key: set %s, or raise %s",
-				strings.Join(over[i], " or "), limit.perMinute, limit.key, budget, refresh))
+			warn("scraped every %s this is more than the %v requests a minute that Cohere allows a %s key: set %s, or raise %s",
+				strings.Join(over[i], " or "), limit.perMinute, limit.key, budget, refresh)
 		}
 	}
-	for _, text := range warnings {
-		fmt.Fprintf(w, "warning: %s\n", text)
-	}
+	return warnings
 }
 
-// countJobs returns how many jobs there may be, how many job files there are,
-// and what is wrong with these.
-func (c *AccountConfig) countJobs() (jobs, files int, warnings []string) {
-	ids := map[string]bool{}
-	add := func(more []string) {
-		for _, id := range more {
-			ids[id] = true
-		}
+// due is how many requests are due a minute.
+func (c cost) due(every time.Duration) float64 {
+	return c.policy.perMinute(c.jobs, c.policy.refresh, every)
+}
+
+// sent is what the budget leaves of a number of requests a minute.
+func (c cost) sent(due float64) float64 {
+	requests, window := c.limits.Budget()
+	if requests == 0 {
+		return due
 	}
-	add(c.JobIDs)
-	paths := matches(c.JobIDFiles)
-	for _, path := range paths {
-		more, err := readJobFile(path)
-		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("job file %s is not used: %v", path, err))
-		}
-		add(more)
+	return min(due, float64(requests)/window.Minutes())
+}
+
+// oldest is the age that values of active jobs reach within the budget.
+func (c cost) oldest(every time.Duration) time.Duration {
+	due := c.due(every)
+	if c.sent(due) == due {
+		return wait(c.policy.refresh, every) - every
 	}
-	jobs = len(ids)
-	if c.Discover != nil {
-		jobs += c.Discover.MaxJobs
+	jobs := c.jobs
+	switch {
+	case c.policy.list:
+		jobs = 1
+	case c.policy.discover:
+		jobs++ // the list is asked for like one of them
 	}
-	return jobs, len(paths), warnings
+	requests, window := c.limits.Budget()
+	return time.Duration(math.Ceil(float64(jobs)/float64(requests))) * window
 }
 
 // wait is how long it takes until something of an interval is fetched again.
@@ -143,29 +199,6 @@ func (p policy) discoveries(every time.Duration) float64 {
 		return 0
 	}
 	return 1 / wait(max(p.refresh, minDiscovery), every).Minutes()
-}
-
-// oldest is the age that values of active jobs reach within the limit.
-func (p policy) oldest(jobs int, l *limit, every time.Duration) time.Duration {
-	due := p.perMinute(jobs, p.refresh, every)
-	if l.cut(due) == due {
-		return wait(p.refresh, every) - every
-	}
-	switch {
-	case p.list:
-		jobs = 1
-	case p.discover:
-		jobs++ // the list takes its turn among them
-	}
-	return time.Duration(math.Ceil(float64(jobs)/float64(l.budget))) * l.window
-}
-
-// cut is what the budget leaves of a number of requests a minute.
-func (l *limit) cut(perMinute float64) float64 {
-	if l.budget == 0 {
-		return perMinute
-	}
-	return min(perMinute, float64(l.budget)/l.window.Minutes())
 }
 
 func rounded(perMinute float64) float64 { return math.Round(perMinute*100) / 100 }

@@ -1,9 +1,10 @@
-// Package collector exposes Cohere embed jobs as Prometheus metrics.
+// Package collector exposes Cohere's jobs as Prometheus metrics.
 //
-// A Set holds the accounts that are watched. Each scrape has every account
-// plan what to ask for, ask as far as its limit allows, and report what it
-// remembers: plan.go, limit.go, memory.go and metrics.go are these four parts,
-// and account.go owns the state that they work on.
+// A [Set] holds the accounts that are watched, and each account a watch for
+// every kind of jobs that it has. At a scrape each watch plans what is due
+// (plan.go), has its scheduler send as much as the limits allow, remembers the
+// answers (memory.go), and gives an immutable view of all that is known
+// (snapshot.go). What differs between kinds is one value (kind.go).
 package collector
 
 import (
@@ -13,23 +14,31 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
 )
+
+// firstReading is how long the start and a reload wait for job files. A scrape
+// never does.
+const firstReading = 10 * time.Second
 
 // Set is the accounts that are watched. It is safe for concurrent use.
 type Set struct {
-	schema  *schema
-	metrics apiMetrics
-	logger  log.Logger
-	options Options
-	watcher dirWatcher // of job files
+	fromFile bool
+	families *accountFamilies
+	kinds    []anyFamilies
+	counters counters
+	options  Options
+	watcher  jobfile.Watcher
 
-	mu       sync.RWMutex
+	mu       sync.Mutex
 	accounts []*account // by name
+	closed   bool
 }
 
 // Options are what a Set needs besides its configuration.
@@ -43,20 +52,19 @@ type Options struct {
 }
 
 // New returns the Set that cfg describes, without asking the API anything.
-func New(cfg *Config, o Options) (*Set, error) {
+func New(cfg *config.Config, o Options) (*Set, error) {
 	if o.Logger == nil {
 		o.Logger = log.NewNopLogger()
 	}
-	s := &Set{
-		schema:  newSchema(cfg.FromFile),
-		metrics: newAPIMetrics(cfg.FromFile),
-		logger:  o.Logger,
-		options: o,
+	s := &Set{fromFile: cfg.FromFile, families: newAccountFamilies(cfg.FromFile), options: o}
+	s.counters = newCounters(s.families.base)
+	for _, kind := range kinds {
+		s.kinds = append(s.kinds, kind.families(s.families))
 	}
 	if err := s.Apply(cfg); err != nil {
 		return nil, err
 	}
-	for _, c := range s.metrics.collectors() {
+	for _, c := range s.counters.collectors() {
 		if err := o.Registerer.Register(c); err != nil {
 			s.Close()
 			return nil, err
@@ -65,130 +73,118 @@ func New(cfg *Config, o Options) (*Set, error) {
 	return s, nil
 }
 
-// Apply goes over to another configuration of the same origin, flags or file.
-// Accounts and jobs that stay keep what is known of them; an account with
-// another key or address keeps its budget only. On error nothing has changed.
-func (s *Set) Apply(cfg *Config) error {
-	if cfg.FromFile != s.schema.withAccount {
+// Apply replaces the configuration by another of the same origin, flags or
+// file. Accounts and jobs that stay keep what is known of them; an account with
+// another key or address keeps its budget only. It waits for new job files to be
+// read, for 10 s at most. On error nothing has changed. Calls must not overlap.
+func (s *Set) Apply(cfg *config.Config) error {
+	if cfg.FromFile != s.fromFile {
 		return errors.New("configuration by flags and by file cannot follow each other")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	gone := map[string]*account{}
-	for _, a := range s.accounts {
-		gone[a.name] = a
+	before := map[string]*account{}
+	for _, a := range s.watched() {
+		before[a.config.Name] = a
 	}
 	accounts := make([]*account, len(cfg.Accounts))
-	clients := make([]*client.Client, len(cfg.Accounts)) // nil: the old one stays
 	for i := range cfg.Accounts {
-		c := &cfg.Accounts[i]
-		if err := c.Validate(); err != nil {
-			return err
-		}
-		a, stays := gone[c.Name]
-		if !stays {
-			a = newAccount(c.Name, s.schema, &s.watcher)
-		}
-		accounts[i] = a
-		if stays && a.config.sameClient(c) {
-			continue
-		}
+		c := cfg.Accounts[i]
 		var err error
-		if clients[i], err = s.newClient(c, a.onWarning); err != nil {
+		if accounts[i], err = s.newAccount(&c, before[c.Name]); err != nil {
 			return err
 		}
 	}
 
-	for i, a := range accounts {
-		a.configure(cfg.Accounts[i], clients[i], s.metrics, s.logger)
-		delete(gone, a.name)
+	ctx, cancel := context.WithTimeout(context.Background(), firstReading)
+	defer cancel()
+	for _, a := range accounts {
+		a.follow(s, before[a.config.Name])
 	}
-	for name, a := range gone {
-		a.close()
-		s.metrics.forget(name)
+	for _, a := range accounts {
+		a.filesRead(ctx)
 	}
-	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.name, b.name) })
-	s.accounts = accounts
+	next := map[string]*account{}
+	for _, a := range accounts {
+		a.start(s, before[a.config.Name])
+		next[a.config.Name] = a
+	}
+	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.config.Name, b.config.Name) })
+	if !s.watch(accounts) { // closed meanwhile
+		for _, a := range accounts {
+			a.cancel()
+			a.close(nil)
+		}
+	}
+	for name, a := range before {
+		a.close(next[name])
+	}
 	return nil
 }
 
-// Close gives up what is under way.
-func (s *Set) Close() {
+func (s *Set) watched() []*account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range s.accounts {
-		a.cancel()
-		a.close()
+	return s.accounts
+}
+
+// watch swaps the accounts, unless the Set is closed.
+func (s *Set) watch(accounts []*account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
 	}
-	s.accounts = nil
-	s.watcher.Close()
+	s.accounts = accounts
+	return true
 }
 
-// Scrape returns the collector of one scrape, which fetches until the deadline
-// of ctx. Register it for that scrape only.
-func (s *Set) Scrape(ctx context.Context) prometheus.Collector {
-	return &scraper{s, ctx}
+// Close gives up what is in flight.
+func (s *Set) Close() {
+	s.mu.Lock()
+	accounts := s.accounts
+	s.accounts, s.closed = nil, true
+	s.mu.Unlock()
+	for _, a := range accounts {
+		a.cancel()
+		a.close(nil)
+	}
+	_ = s.watcher.Close() // nobody can do anything about it
 }
 
-// scraper lives as long as the request that it serves, and so may hold its
+// Collector returns the collector of one scrape, which fetches until the
+// deadline of ctx. Register it for that scrape only.
+func (s *Set) Collector(ctx context.Context) prometheus.Collector {
+	return &scrape{s, ctx}
+}
+
+// scrape lives as long as the request that it serves, and so may hold its
 // context.
-type scraper struct {
+type scrape struct {
 	set *Set
 	ctx context.Context
 }
 
 // Describe implements prometheus.Collector.
-func (s *scraper) Describe(ch chan<- *prometheus.Desc) { s.set.schema.describe(ch) }
+func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
+	s.set.families.describe(ch)
+	for _, kind := range s.set.kinds {
+		kind.describe(ch)
+	}
+}
 
 // Collect implements prometheus.Collector.
-func (s *scraper) Collect(ch chan<- prometheus.Metric) {
-	for _, r := range s.set.refresh(s.ctx) {
-		// In the order of labels: the registry sorts, and that costs half the
-		// time where all is sorted already.
-		for i := range r.jobs {
-			v := &r.jobs[i]
-			for i := range v.values {
-				ch <- &v.values[i]
-			}
-			ch <- v.up
-			for _, g := range v.others {
-				if g != nil {
-					ch <- g
-				}
-			}
-		}
-		for i := range r.others {
-			ch <- &r.others[i]
-		}
-	}
+func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+	s.set.fetch(s.ctx).collect(ch)
 }
 
-// refresh has all accounts fetch side by side.
-func (s *Set) refresh(ctx context.Context) []report {
-	s.mu.RLock()
-	accounts := s.accounts
-	s.mu.RUnlock()
-	reports := make([]report, len(accounts))
+// fetch has all accounts fetch side by side, until the deadline of ctx, and
+// returns what is known then.
+func (s *Set) fetch(ctx context.Context) *snapshot {
+	accounts := s.watched()
+	snap := &snapshot{accounts: make([]accountView, len(accounts))}
 	var wg sync.WaitGroup
 	for i, a := range accounts {
-		wg.Go(func() { reports[i] = a.refresh(ctx) })
+		wg.Go(func() { snap.accounts[i] = a.collect(ctx, s) })
 	}
 	wg.Wait()
-	return reports
-}
-
-func (s *Set) newClient(c *AccountConfig, onWarning func(string)) (*client.Client, error) {
-	base, err := c.baseURL()
-	if err != nil {
-		return nil, err
-	}
-	hc, err := c.httpClient(s.options.DialContext)
-	if err != nil {
-		return nil, err
-	}
-	return client.New(base, hc,
-		client.WithClientName(c.ClientName),
-		client.WithUserAgent(s.options.UserAgent),
-		client.WithWarningHandler(onWarning),
-	), nil
+	return snap
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // example is the answer that the API's documentation shows.
@@ -97,13 +97,13 @@ func TestExposition(t *testing.T) {
 		name := map[bool]string{false: "flags", true: "file"}[fromFile]
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &bench{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &strings.Builder{}}
+				b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &logs{}}
 				b.api.AddUser(key).Add(cohertest.Job{ID: "ebd-9f8a7c6d5b4e3a21", Raw: example})
 				server := b.api.StartInMemory()
 				defer server.Close()
 				c := account(server, key)
-				c.JobIDs = []string{"ebd-0000000000000000", "ebd-9f8a7c6d5b4e3a21"}
-				c.RequestsPerMinute = 40
+				c.EmbedJobs.IDs = []string{"ebd-0000000000000000", "ebd-9f8a7c6d5b4e3a21"}
+				c.EmbedJobs.RequestsPerMinute = 40
 				want, err := os.ReadFile("testdata/exposition.prom")
 				if err != nil {
 					t.Fatal(err)
@@ -113,8 +113,8 @@ func TestExposition(t *testing.T) {
 					want = regexp.MustCompile(`(?m)^(\w+)\{`).ReplaceAll(want, []byte(`$1{account="search",`))
 					want = regexp.MustCompile(`(?m)^(\w+) `).ReplaceAll(want, []byte(`$1{account="search"} `))
 				}
-				b.start(server, &collector.Config{Accounts: []collector.AccountConfig{c}, FromFile: fromFile})
-				if err := testutil.CollectAndCompare(b.set.Scrape(t.Context()), bytes.NewReader(want)); err != nil {
+				b.start(server, &config.Config{Accounts: []config.Account{c}, FromFile: fromFile})
+				if err := testutil.CollectAndCompare(b.set.Collector(t.Context()), bytes.NewReader(want)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -193,7 +193,7 @@ func TestReportedValues(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 1, nil)
+				b := newHarness(t, 1, nil)
 				b.user.Update("job-000", func(j *cohertest.Job) { j.Name, j.InputTokens = "nightly", 1520 })
 				if c.change != nil {
 					b.user.Update("job-000", c.change)
@@ -212,9 +212,9 @@ func TestReportedValues(t *testing.T) {
 }
 
 func TestUnusualJobIDs(t *testing.T) {
-	ids := []string{"a/b", "a?b=c", "100%", "50%2F", `"quoted"`, "Auftrag Übersicht", "作业", "..."}
+	ids := []string{"a/b", "a?b=c", "100%", "50%2F", `a"quote`, "Auftragsübersicht", "作业", "..."}
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 0, func(c *collector.AccountConfig) { c.JobIDs = ids })
+		b := newHarness(t, 0, func(c *config.Account) { c.EmbedJobs.IDs = ids })
 		var want []string
 		for i, id := range ids {
 			b.user.Add(cohertest.Job{ID: id, InputTokens: float64(i)})
@@ -227,18 +227,18 @@ func TestUnusualJobIDs(t *testing.T) {
 
 func TestRepeatedJobID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 2, func(c *collector.AccountConfig) { c.JobIDs = append(c.JobIDs, "job-001", "job-001") })
+		b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, "job-001", "job-001") })
 		if s := b.scrape(time.Second); s["cohere_embed_jobs"] != 2 || len(b.api.Requests()) != 2 {
 			t.Errorf("%v jobs, %d requests", s["cohere_embed_jobs"], len(b.api.Requests()))
 		}
-		compare(t, "logs", b.logs.String(), `level=warn msg="job ID is given more than once" job_id=job-001`)
+		compare(t, "logs", b.logs.String(), `level=warn msg="job ID is given more than once" resource=embed_jobs job_id=job-001`)
 	})
 }
 
 // fresh are the families that hold for the present scrape.
 var fresh = []string{
 	"cohere_api_requests_per_minute_limit", "cohere_embed_job_fetch_error", "cohere_embed_job_last_success_timestamp_seconds",
-	"cohere_embed_job_up", "cohere_embed_jobs", "cohere_job_file_read_success", "cohere_list_fetch_error", "cohere_list_up",
+	"cohere_embed_job_up", "cohere_embed_jobs", "cohere_job_file_read_success", "cohere_list_fetch_error", "cohere_list_up", "cohere_refresh_interval_seconds",
 	"cohere_scrape_duration_seconds", "cohere_up",
 }
 
@@ -246,9 +246,9 @@ var fresh = []string{
 // so in its help where values may be from memory.
 func TestDescribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		discover := collector.DefaultDiscover()
-		b := newBench(t, 2, func(c *collector.AccountConfig) {
-			c.RequestsPerMinute, c.Discover = 100, &discover
+		discover := config.DefaultDiscover()
+		b := newHarness(t, 2, func(c *config.Account) {
+			c.EmbedJobs.RequestsPerMinute, c.EmbedJobs.Discover = 100, &discover
 		})
 		b.user.Update("job-000", func(j *cohertest.Job) { j.SearchUnits, j.Classifications, j.Pages = 1, 1, 1 })
 		b.user.Fail(cohertest.List, cohertest.Times(1, cohertest.Null))
@@ -257,7 +257,7 @@ func TestDescribe(t *testing.T) {
 		b.user.Update("job-000", func(j *cohertest.Job) { j.Status = "complete" })
 		time.Sleep(time.Minute)
 
-		scrape := b.set.Scrape(t.Context())
+		scrape := b.set.Collector(t.Context())
 		problems, err := testutil.CollectAndLint(scrape)
 		if err != nil || len(problems) > 0 {
 			t.Errorf("problems %v, error %v", problems, err)

@@ -12,12 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // misbehaviour is a way for the API to answer, and the reason that it gets; none
@@ -85,10 +85,10 @@ var jobFaults = []misbehaviour{
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := slices.Concat(faults, jobFaults)
-		b := newBench(t, 3, func(c *collector.AccountConfig) {
-			c.MaxConcurrentRequests = 100
+		b := newHarness(t, 3, func(c *config.Account) {
+			c.EmbedJobs.MaxConcurrentRequests = 100
 			for _, f := range all {
-				c.JobIDs = append(c.JobIDs, f.name)
+				c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, f.name)
 			}
 		})
 		want := []string{"cohere_up 0"}
@@ -125,11 +125,11 @@ func TestListFailures(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 2, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+				b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
 				b.user.Fail(cohertest.List, f.fault)
-				want := []string{"cohere_list_up 1", "cohere_up 1"}
+				want := []string{`cohere_list_up{resource="embed_jobs"} 1`, "cohere_up 1"}
 				if f.reason != "" {
-					want = []string{"cohere_list_up 0", "cohere_up 0", `cohere_list_fetch_error{reason="` + f.reason + `"} 1`}
+					want = []string{`cohere_list_up{resource="embed_jobs"} 0`, "cohere_up 0", `cohere_list_fetch_error{reason="` + f.reason + `",resource="embed_jobs"} 1`}
 				}
 				for i := range 2 {
 					want = append(want, upOf(fmt.Sprintf("job_id=\"job-%03d\"", i), f.reason)...)
@@ -147,7 +147,7 @@ func TestListFailures(t *testing.T) {
 }
 
 // checkSecret fails if a key is anywhere in the logs or metrics.
-func (b *bench) checkSecret(key string) {
+func (b *harness) checkSecret(key string) {
 	b.t.Helper()
 	if strings.Contains(b.logs.String(), key) {
 		b.t.Errorf("the key is in the logs:\n%s", b.logs)
@@ -168,16 +168,16 @@ func (b *bench) checkSecret(key string) {
 }
 
 // keyFile has the account read its key from a file, which it returns.
-func keyFile(t *testing.T, c *collector.AccountConfig) (file string) {
+func keyFile(t *testing.T, c *config.Account) (file string) {
 	file = filepath.Join(t.TempDir(), "key")
-	c.HTTPClientConfig.Authorization = &config.Authorization{CredentialsFile: file}
+	c.HTTPClientConfig.Authorization = &promconfig.Authorization{CredentialsFile: file}
 	return file
 }
 
 func TestKeyFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var file string
-		b := newBench(t, 1, func(c *collector.AccountConfig) { file = keyFile(t, c) })
+		b := newHarness(t, 1, func(c *config.Account) { file = keyFile(t, c) })
 		write := func(text string) func() {
 			return func() {
 				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -215,9 +215,9 @@ func TestKeyFile(t *testing.T) {
 		}
 		// Nothing sent, nothing counted.
 		compare(t, "counters", b.counters(), `
-			cohere_api_request_duration_seconds{endpoint="get"} 3
-			cohere_api_requests_total{code="200",endpoint="get"} 2
-			cohere_api_requests_total{code="401",endpoint="get"} 1`)
+			cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 3
+			cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
+			cohere_api_requests_total{code="401",endpoint="get",resource="embed_jobs"} 1`)
 		for _, key := range []string{key, "wrong-key", "new-key"} {
 			b.checkSecret(key)
 		}
@@ -225,7 +225,7 @@ func TestKeyFile(t *testing.T) {
 }
 
 // counters returns the metrics about API requests that are not 0.
-func (b *bench) counters() string {
+func (b *harness) counters() string {
 	b.t.Helper()
 	families, err := b.reg.Gather()
 	if err != nil {
@@ -236,25 +236,25 @@ func (b *bench) counters() string {
 
 func TestCountersFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		discover := collector.DefaultDiscover()
-		b := newBench(t, 0, func(c *collector.AccountConfig) { c.Discover = &discover })
+		discover := config.DefaultDiscover()
+		b := newHarness(t, 0, func(c *config.Account) { c.EmbedJobs.Discover = &discover })
 		families, err := b.reg.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
 		compare(t, "counters", seriesOf(families).text(false), `
-			cohere_api_request_duration_seconds{endpoint="get"} 0
-			cohere_api_request_duration_seconds{endpoint="list"} 0
-			cohere_api_requests_total{code="200",endpoint="get"} 0
-			cohere_api_requests_total{code="200",endpoint="list"} 0
-			cohere_api_requests_total{code="429",endpoint="get"} 0
-			cohere_api_requests_total{code="429",endpoint="list"} 0
-			cohere_api_requests_total{code="error",endpoint="get"} 0
-			cohere_api_requests_total{code="error",endpoint="list"} 0
-			cohere_api_warnings_total 0
-			cohere_fetches_skipped_total{reason="deadline"} 0
-			cohere_fetches_skipped_total{reason="over_budget"} 0
-			cohere_fetches_skipped_total{reason="rate_limited"} 0`)
+			cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 0
+			cohere_api_request_duration_seconds{endpoint="list",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="200",endpoint="list",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="429",endpoint="get",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="429",endpoint="list",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 0
+			cohere_api_requests_total{code="error",endpoint="list",resource="embed_jobs"} 0
+			cohere_api_warnings_total{resource="embed_jobs"} 0
+			cohere_fetches_skipped_total{reason="deadline",resource="embed_jobs"} 0
+			cohere_fetches_skipped_total{reason="over_budget",resource="embed_jobs"} 0
+			cohere_fetches_skipped_total{reason="rate_limited",resource="embed_jobs"} 0`)
 	})
 }
 
@@ -263,94 +263,94 @@ func TestCounters(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		jobs   int
-		change func(c *collector.AccountConfig)
-		api    func(b *bench)
+		change func(c *config.Account)
+		api    func(b *harness)
 		want   string
 		asked  int // requests that the API saw
 	}{
 		{
 			name: "statuses", jobs: 5, asked: 10,
-			api: func(b *bench) {
+			api: func(b *harness) {
 				b.user.Remove("job-000")
 				b.user.Fail("job-001", cohertest.Status(503, ""))
 				b.user.Fail("job-002", cohertest.NotJSON)
 				b.user.Fail("job-003", cohertest.Hang)
 			},
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 10
-				cohere_api_requests_total{code="200",endpoint="get"} 4
-				cohere_api_requests_total{code="404",endpoint="get"} 2
-				cohere_api_requests_total{code="503",endpoint="get"} 2
-				cohere_api_requests_total{code="error",endpoint="get"} 2`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 10
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4
+				cohere_api_requests_total{code="404",endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="503",endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 2`,
 		},
 		{
 			name: "warnings", jobs: 3, asked: 6,
-			api: func(b *bench) { b.user.Fail("job-001", cohertest.Warning("old model")) },
+			api: func(b *harness) { b.user.Fail("job-001", cohertest.Warning("old model")) },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 6
-				cohere_api_requests_total{code="200",endpoint="get"} 6
-				cohere_api_warnings_total 2`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 6
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 6
+				cohere_api_warnings_total{resource="embed_jobs"} 2`,
 		},
 		{
 			name: "over budget", jobs: 5, asked: 3,
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = 3 },
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 3 },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 3
-				cohere_api_requests_total{code="200",endpoint="get"} 3
-				cohere_fetches_skipped_total{reason="over_budget"} 7`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 3
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 3
+				cohere_fetches_skipped_total{reason="over_budget",resource="embed_jobs"} 7`,
 		},
 		{
 			name: "refused", jobs: 5, asked: 1,
-			change: func(c *collector.AccountConfig) { c.MaxConcurrentRequests = 1 },
-			api: func(b *bench) {
+			change: func(c *config.Account) { c.EmbedJobs.MaxConcurrentRequests = 1 },
+			api: func(b *harness) {
 				b.user.Limit(cohertest.Limit{Per: time.Hour, RetryAfter: cohertest.Seconds})
 			},
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 1
-				cohere_api_requests_total{code="429",endpoint="get"} 1
-				cohere_fetches_skipped_total{reason="rate_limited"} 9`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 1
+				cohere_api_requests_total{code="429",endpoint="get",resource="embed_jobs"} 1
+				cohere_fetches_skipped_total{reason="rate_limited",resource="embed_jobs"} 9`,
 		},
 		{
 			name: "deadline", jobs: 5, asked: 8,
-			change: func(c *collector.AccountConfig) {
-				c.MaxConcurrentRequests, c.Timeout = 2, model.Duration(6*time.Second)
+			change: func(c *config.Account) {
+				c.EmbedJobs.MaxConcurrentRequests, c.Timeout = 2, model.Duration(6*time.Second)
 			},
-			api: func(b *bench) { b.user.Fail(cohertest.All, cohertest.Hang) },
+			api: func(b *harness) { b.user.Fail(cohertest.All, cohertest.Hang) },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 8
-				cohere_api_requests_total{code="error",endpoint="get"} 8
-				cohere_fetches_skipped_total{reason="deadline"} 2`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 8
+				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 8
+				cohere_fetches_skipped_total{reason="deadline",resource="embed_jobs"} 2`,
 		},
 		{
 			name: "sent again", jobs: 1, asked: 3,
-			api: func(b *bench) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
+			api: func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 2
-				cohere_api_requests_total{code="200",endpoint="get"} 2
-				cohere_api_requests_total{code="error",endpoint="get"} 1`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
 		},
 		{
 			name: "sent again within the budget", jobs: 1, asked: 3,
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = 3 },
-			api:    func(b *bench) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 3 },
+			api:    func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 2
-				cohere_api_requests_total{code="200",endpoint="get"} 2
-				cohere_api_requests_total{code="error",endpoint="get"} 1`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
 		},
 		{
 			name: "not sent again beyond the budget", jobs: 1, asked: 2,
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = 2 },
-			api:    func(b *bench) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 2 },
+			api:    func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
 			want: `
-				cohere_api_request_duration_seconds{endpoint="get"} 2
-				cohere_api_requests_total{code="200",endpoint="get"} 1
-				cohere_api_requests_total{code="error",endpoint="get"} 1`,
+				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
+				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 1
+				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, c.jobs, c.change)
+				b := newHarness(t, c.jobs, c.change)
 				if c.api != nil {
 					c.api(b)
 				}

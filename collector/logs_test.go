@@ -9,11 +9,11 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // logged returns the log, but for debug.
-func (b *bench) logged() string {
+func (b *harness) logged() string {
 	var text strings.Builder
 	for line := range strings.Lines(b.logs.String()) {
 		if !strings.HasPrefix(line, "level=debug ") {
@@ -25,105 +25,105 @@ func (b *bench) logged() string {
 
 // Logs say what changed, once. Each step lasts for three scrapes.
 func TestLogs(t *testing.T) {
-	list := func(c *collector.AccountConfig) { c.Fetch = collector.FetchList }
-	fail := func(fault cohertest.Fault) func(b *bench) {
-		return func(b *bench) { b.user.Fail(cohertest.All, fault) }
+	list := func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList }
+	fail := func(fault cohertest.Fault) func(b *harness) {
+		return func(b *harness) { b.user.Fail(cohertest.All, fault) }
 	}
-	status := func(status string) func(b *bench) {
-		return func(b *bench) { b.user.Update("job-000", func(j *cohertest.Job) { j.Status = status }) }
+	status := func(status string) func(b *harness) {
+		return func(b *harness) { b.user.Update("job-000", func(j *cohertest.Job) { j.Status = status }) }
 	}
-	limit := func(l cohertest.Limit) func(b *bench) {
-		return func(b *bench) { b.user.Limit(l) }
+	limit := func(l cohertest.Limit) func(b *harness) {
+		return func(b *harness) { b.user.Limit(l) }
 	}
 	// Refused at every scrape, since the gate opens before the next.
 	refusing := cohertest.Limit{Per: 10 * time.Second, RetryAfter: cohertest.Seconds}
 	for _, c := range []struct {
 		name   string
-		change func(c *collector.AccountConfig)
-		steps  []func(b *bench)
+		change func(c *config.Account)
+		steps  []func(b *harness)
 		want   string
 	}{
-		{name: "nothing", steps: []func(*bench){fail(nil)}},
+		{name: "nothing", steps: []func(*harness){fail(nil)}},
 		{
 			name:  "status",
-			steps: []func(*bench){fail(nil), status("cancelling"), status("hibernating"), status("complete")},
+			steps: []func(*harness){fail(nil), status("cancelling"), status("hibernating"), status("complete")},
 			want: `
-				level=info msg="status of job changed" job_id=job-000 from=processing to=cancelling
-				level=info msg="status of job changed" job_id=job-000 from=cancelling to=unknown
-				level=info msg="status of job changed" job_id=job-000 from=unknown to=complete`,
+				level=info msg="status of job changed" resource=embed_jobs job_id=job-000 from=processing to=cancelling
+				level=info msg="status of job changed" resource=embed_jobs job_id=job-000 from=cancelling to=unknown
+				level=info msg="status of job changed" resource=embed_jobs job_id=job-000 from=unknown to=complete`,
 		},
 		{
 			name: "failure",
-			steps: []func(*bench){
+			steps: []func(*harness){
 				fail(cohertest.Status(503, "overloaded")), fail(cohertest.Status(500, strings.Repeat("x", 201))), fail(nil),
 				fail(cohertest.Status(404, "gone")), fail(nil),
 			},
 			want: `
-				level=warn msg="fetching failed" job_id=job-000 reason=unavailable err="API answered 503: overloaded"
-				level=warn msg="fetching failed" job_id=job-000 reason=server_error err="API answered 500: ` + strings.Repeat("x", 200) + `"
-				level=info msg="fetching works again" job_id=job-000
-				level=warn msg="fetching failed" job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
-				level=info msg="fetching works again" job_id=job-000`,
+				level=warn msg="fetching failed" resource=embed_jobs job_id=job-000 reason=unavailable err="API answered 503: overloaded"
+				level=warn msg="fetching failed" resource=embed_jobs job_id=job-000 reason=server_error err="API answered 500: ` + strings.Repeat("x", 200) + `"
+				level=info msg="fetching works again" resource=embed_jobs job_id=job-000
+				level=warn msg="fetching failed" resource=embed_jobs job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
+				level=info msg="fetching works again" resource=embed_jobs job_id=job-000`,
 		},
 		{
 			name: "failure of the list", change: list,
-			steps: []func(*bench){fail(cohertest.Status(503, "overloaded")), fail(cohertest.Status(500, "oops")), fail(nil)},
+			steps: []func(*harness){fail(cohertest.Status(503, "overloaded")), fail(cohertest.Status(500, "oops")), fail(nil)},
 			want: `
-				level=warn msg="fetching failed" endpoint=list reason=unavailable err="API answered 503: overloaded"
-				level=warn msg="fetching failed" endpoint=list reason=server_error err="API answered 500: oops"
-				level=info msg="fetching the list of jobs works again"`,
+				level=warn msg="fetching failed" resource=embed_jobs endpoint=list reason=unavailable err="API answered 503: overloaded"
+				level=warn msg="fetching failed" resource=embed_jobs endpoint=list reason=server_error err="API answered 500: oops"
+				level=info msg="fetching the list of jobs works again" resource=embed_jobs`,
 		},
 		{
 			name: "failure besides the list", change: list,
-			steps: []func(*bench){
-				func(b *bench) {
+			steps: []func(*harness){
+				func(b *harness) {
 					b.user.ListWithoutMeta(true)
 					b.user.Update("job-000", func(j *cohertest.Job) { j.Status = "complete" })
 					b.user.Fail("job-000", cohertest.Status(404, "gone"))
 				},
-				func(b *bench) { b.user.Fail("job-000", nil) },
+				func(b *harness) { b.user.Fail("job-000", nil) },
 			},
 			want: `
-				level=warn msg="fetching failed" job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
-				level=info msg="fetching works again" job_id=job-000`,
+				level=warn msg="fetching failed" resource=embed_jobs job_id=job-000 reason=not_found hint="a job is visible only to the user who started it" err="API answered 404: gone"
+				level=info msg="fetching works again" resource=embed_jobs job_id=job-000`,
 		},
 		{
 			name:  "gate",
-			steps: []func(*bench){limit(refusing), limit(cohertest.Limit{}), limit(refusing)},
+			steps: []func(*harness){limit(refusing), limit(cohertest.Limit{}), limit(refusing)},
 			want: `
-				level=warn msg="API refuses requests; not asking for a while" wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
-				level=info msg="API accepts requests again"
-				level=warn msg="API refuses requests; not asking for a while" wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."`,
+				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
+				level=info msg="API accepts requests again" resource=embed_jobs
+				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."`,
 		},
 		{
 			name:   "gate despite a budget",
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = 40 },
-			steps:  []func(*bench){limit(refusing), limit(cohertest.Limit{})},
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 40 },
+			steps:  []func(*harness){limit(refusing), limit(cohertest.Limit{})},
 			want: `
-				level=warn msg="API refuses requests; not asking for a while" wait=10s err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
-				level=info msg="API accepts requests again"`,
+				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
+				level=info msg="API accepts requests again" resource=embed_jobs`,
 		},
 		{
 			name:   "over budget",
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = .1 },
-			steps:  []func(*bench){fail(nil)},
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = .1 },
+			steps:  []func(*harness){fail(nil)},
 		},
 		{
 			name:   "deadline",
-			change: func(c *collector.AccountConfig) { c.Timeout = model.Duration(time.Hour) },
-			steps:  []func(*bench){fail(cohertest.Hang)},
+			change: func(c *config.Account) { c.Timeout = model.Duration(time.Hour) },
+			steps:  []func(*harness){fail(cohertest.Hang)},
 		},
 		{
 			name:  "warning of the API",
-			steps: []func(*bench){fail(cohertest.Warning("model is old")), fail(nil), fail(cohertest.Warning("model is gone")), fail(cohertest.Warning("model is old"))},
+			steps: []func(*harness){fail(cohertest.Warning("model is old")), fail(nil), fail(cohertest.Warning("model is gone")), fail(cohertest.Warning("model is old"))},
 			want: `
-				level=warn msg="API warns" warning="model is old"
-				level=warn msg="API warns" warning="model is gone"`,
+				level=warn msg="API warns" resource=embed_jobs warning="model is old"
+				level=warn msg="API warns" resource=embed_jobs warning="model is gone"`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 1, c.change)
+				b := newHarness(t, 1, c.change)
 				for _, step := range c.steps {
 					step(b)
 					b.every(15*time.Second, 3, nil)
@@ -137,11 +137,11 @@ func TestLogs(t *testing.T) {
 // What goes on is told at debug level.
 func TestDebugLogs(t *testing.T) {
 	for line, fault := range map[string]cohertest.Fault{
-		`level=debug msg="fetching still fails" job_id=job-000 reason=unavailable err="API answered 503: later"`: cohertest.Status(503, "later"),
-		`level=debug msg="API still refuses requests" wait=`:                                                     cohertest.Status(429, "later"),
+		`level=debug msg="fetching still fails" resource=embed_jobs job_id=job-000 reason=unavailable err="API answered 503: later"`: cohertest.Status(503, "later"),
+		`level=debug msg="API still refuses requests" resource=embed_jobs wait=`:                                                     cohertest.Status(429, "later"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBench(t, 1, nil)
+			b := newHarness(t, 1, nil)
 			b.user.Fail(cohertest.All, fault)
 			b.every(15*time.Second, 3, nil)
 			if n := strings.Count(b.logs.String(), line); n != 2 {
@@ -159,8 +159,8 @@ func TestLogsNameTheAccount(t *testing.T) {
 		m.scrape(time.Second)
 		logs := m.logged()
 		for _, want := range []string{
-			`account=anna msg="API refuses requests; not asking for a while" wait=1m0s hint="set requests_per_minute below`,
-			`account=ben msg="fetching failed" job_id=ben-job reason=not_found`,
+			`msg="API refuses requests; not asking for a while" account=anna resource=embed_jobs wait=1m0s hint="set embed_jobs.requests_per_minute below`,
+			`msg="fetching failed" account=ben resource=embed_jobs job_id=ben-job reason=not_found`,
 		} {
 			if !strings.Contains(logs, want) {
 				t.Errorf("missing %s:\n%s", want, logs)

@@ -1,177 +1,109 @@
 package collector
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
+	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
 
-// tooLate and tooMany are why a job that was due was not asked. Together with
-// client.RateLimited they are reasons where nothing could be fetched.
-const (
-	tooLate client.Reason = client.Timeout // the scrape's deadline came first
-	tooMany client.Reason = "over_budget"
-)
+// overBudget is why a job cannot be served whose request the budget had no room
+// for.
+const overBudget client.Reason = "over_budget"
 
-// job is what an account remembers of one embed job. Its series are made when
-// an answer arrives, not at each scrape, and never changed: a scrape may still
-// be sending them.
-type job struct {
+// job is what is remembered of one. Its series are made when an answer arrives,
+// not at each scrape, and never changed: a scrape may still be sending them.
+type job[T any] struct {
 	known
-	labels []*dto.LabelPair // that all its series begin with
-	schema *schema
+	*families[T]
+	labels series.Labels // that all its series begin with
 
-	request  *request      // while pending
-	answered uint64        // the turn of the last successful answer
-	skipped  client.Reason // why it was not asked when it was last due
-	last     client.Job    // the last known values
-	digest   client.Digest // of the answer that they are, to the byte; 0 where the list had a part in them
-	told     client.Reason // the failure that the log speaks of
+	last         *T            // what the API said last; nil: nothing that holds
+	tokensKnown  bool          // the settled job was asked for its tokens
+	loggedReason client.Reason // of the failure that the log speaks of
 
-	failedByList bool // reason is the list's
-	unitsKnown   bool // the settled job was asked for its billed units
-
-	values  []gauge // nil without any
-	changed *gauge  // when the status changed, if it did
-
-	up, down  gauge
-	error     *gauge // with the reason that it holds
-	errorText client.Reason
-	success   *gauge // when the last success was
+	values    []series.Gauge
+	success   *series.Gauge // when the last success was
+	changed   *series.Gauge // when the status changed, if it did
+	upGauge   [2]series.Gauge
+	failure   *series.Gauge // with the reason that it holds
+	failureOf client.Reason
 }
 
-func newJob(id string, account []*dto.LabelPair, s *schema) *job {
-	j := &job{known: known{id: id}, schema: s}
-	j.labels = slices.Concat(account, []*dto.LabelPair{s.pair("job_id", id)})
-	j.up, j.down = s.gauge(jobUp, j.labels, 1), s.gauge(jobUp, j.labels, 0)
+func newJob[T any](id string, account series.Labels, f *families[T]) *job[T] {
+	j := &job[T]{known: known{task: schedule.Task{ID: id}}, families: f, labels: account.With(f.id, id)}
+	for i := range j.upGauge {
+		j.upGauge[i] = f.up.Gauge(j.labels, float64(i))
+	}
 	return j
 }
 
 // succeed remembers an answer to a request that began at the given time. It
-// returns the status before, "" if there was none.
-func (j *job) succeed(got client.Job, began time.Time, p policy) (before client.Status) {
-	before = j.last.Status
-	j.renew(got.Status, began, p)
-	if before != "" && before != got.Status {
-		changed := j.schema.gauge(jobStatusChanged, j.labels, unix(began))
+// returns the status before and now; both are empty where that is the first.
+func (j *job[T]) succeed(got *T, began time.Time, p policy) (before, now string) {
+	h := j.head(got)
+	if j.last != nil {
+		before, now = j.head(j.last).status, h.status
+	}
+	j.reason, j.fetched = "", began
+	j.settle(h.settled, j.last != nil, began, p)
+	success := j.families.lastSuccess.Gauge(j.labels, series.Seconds(began))
+	j.success = &success
+	if before != now {
+		changed := j.families.statusChanged.Gauge(j.labels, series.Seconds(began))
 		j.changed = &changed
 	}
-	j.last, j.digest = got, 0
-	r := rows{schema: j.schema, base: j.labels, before: j.values, made: make([]gauge, 0, max(len(j.values), 20))}
-	for i := range jobRows {
-		r.family, r.desc = &jobRows[i].desc, j.schema.rows[i]
-		jobRows[i].add(&j.last, &r)
+	if j.last == nil || !j.equal(got, j.last) {
+		j.last = got
+		j.values = j.families.values(got, j.labels, j.values)
 	}
-	j.values = r.made
-	return before
-}
-
-// renew remembers that a request which began at the given time worked, whatever
-// it told.
-func (j *job) renew(status client.Status, began time.Time, p policy) {
-	j.reason, j.skipped, j.failedByList = "", "", false
-	j.fetched = began
-	j.settle(status.Settled(), j.last.Status != "", began, p)
-	success := j.schema.gauge(jobLastSuccess, j.labels, unix(began))
-	j.success = &success
+	return before, now
 }
 
 // settle follows whether the job is settled, and whether that was seen twice.
-func (j *job) settle(settled, seenBefore bool, began time.Time, p policy) {
+func (k *known) settle(settled, seenBefore bool, began time.Time, p policy) {
 	switch {
 	case !settled:
-		j.settledAt, j.confirmed = time.Time{}, false
-	case !j.settled:
-		j.settledAt, j.confirmed = began, false
-		j.unitsFrom = began
+		k.settledAt, k.confirmed = time.Time{}, false
+	case !k.settled:
+		k.settledAt, k.confirmed = began, false
+		k.tokensFrom = began
 		if seenBefore { // billing may trail the status
-			j.unitsFrom = began.Add(confirmAfter)
+			k.tokensFrom = began.Add(confirmAfter)
 		}
-	case began.Sub(j.settledAt) >= min(confirmAfter, max(p.refresh, p.settled)):
-		j.confirmed = true
+	case began.Sub(k.settledAt) >= min(confirmAfter, max(p.refresh, p.settled)):
+		k.confirmed = true
 	}
-	j.settled = settled
+	k.settled = settled
 }
 
-// fail remembers that an attempt failed.
-func (j *job) fail(reason client.Reason) {
-	j.reason, j.skipped, j.failedByList = reason, "", false
+// fail remembers that an attempt failed. A job that is not found loses its
+// values, but not when they were last fetched.
+func (j *job[T]) fail(reason client.Reason) {
+	j.reason = reason
 	if reason == client.NotFound {
-		j.forget()
+		j.fetched, j.last, j.values, j.changed = time.Time{}, nil, nil, nil
+		j.settled, j.confirmed, j.lacksTokens, j.tokensKnown = false, false, false, false
 	}
 }
 
-// forget drops the job's values, and keeps when they were last fetched.
-func (j *job) forget() {
-	j.fetched, j.last, j.digest, j.values, j.changed = time.Time{}, client.Job{}, 0, nil, nil
-	j.settled, j.confirmed, j.lacksUnits, j.unitsKnown = false, false, false, false
+// failureGauge returns the series that says why the job is not up.
+func (j *job[T]) failureGauge(reason client.Reason) *series.Gauge {
+	if j.failure == nil || j.failureOf != reason {
+		g := j.families.fetchError.Gauge(j.labels, 1, string(reason))
+		j.failure, j.failureOf = &g, reason
+	}
+	return j.failure
 }
 
-// merge fills in what a list entry left out of what is known of the job.
-func (j *job) merge(entry client.Job) client.Job {
-	entry.Name = cmp.Or(entry.Name, j.last.Name)
-	entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, j.last.OutputDatasetID)
-	known, meta := &j.last.Meta, &entry.Meta
-	fill(&meta.APIVersion, known.APIVersion)
-	fill(&meta.BilledUnits, known.BilledUnits)
-	fill(&meta.Tokens, known.Tokens)
-	fill(&meta.CachedTokens, known.CachedTokens)
-	if meta.Warnings == nil {
-		meta.Warnings = known.Warnings
+// reasonOf says why there is no newer answer, for what was last left out.
+func reasonOf(why schedule.Why) client.Reason {
+	switch why {
+	case schedule.Budget:
+		return overBudget
+	case schedule.Gate:
+		return client.RateLimited
 	}
-	return entry
-}
-
-func fill[T comparable](value *T, known T) {
-	var nothing T
-	if *value == nothing {
-		*value = known
-	}
-}
-
-// state tells whether what is known is new enough for a scrape, up, and if it
-// is not up, why. What the scrape fetched is never stale.
-func (j *job) state(now time.Time, r round, p policy) (up bool, reason client.Reason) {
-	switch {
-	case j.reason != "":
-		return false, j.reason
-	case j.servable(now, r, p):
-		return true, ""
-	case j.pending || j.skipped == "":
-		return false, tooLate
-	}
-	return false, j.skipped
-}
-
-func (j *job) servable(now time.Time, r round, p policy) bool {
-	return !j.fetched.IsZero() && (j.answered > r.since || p.servable(&j.known, now))
-}
-
-// view is what a scrape sends of a job.
-type view struct {
-	values []gauge
-	up     *gauge
-	others [3]*gauge // where there are any
-}
-
-func (j *job) view(now time.Time, r round, p policy) (v view, up bool) {
-	up, reason := j.state(now, r, p)
-	v.others[0] = j.success
-	if j.servable(now, r, p) {
-		v.values, v.others[1] = j.values, j.changed
-	}
-	if up {
-		v.up = &j.up
-		return v, true
-	}
-	if j.error == nil || j.errorText != reason {
-		g := j.schema.gauge(jobFetchError, j.labels, 1, string(reason))
-		j.error, j.errorText = &g, reason
-	}
-	v.up, v.others[2] = &j.down, j.error
-	return v, false
+	return client.Timeout // the scrape's deadline came first
 }

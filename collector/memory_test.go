@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // start is when the clock of a bubble starts, in Unix time.
@@ -50,7 +50,7 @@ func TestLastKnownValues(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		status string // "processing" if it is empty
-		change func(c *collector.AccountConfig)
+		change func(c *config.Account)
 		api    func(u *cohertest.User)
 		takes  time.Duration // each scrape
 		due    time.Duration // when the job is asked for again
@@ -65,16 +65,16 @@ func TestLastKnownValues(t *testing.T) {
 		},
 		{
 			name: "longer interval and staleness", due: time.Minute, limit: 11 * time.Minute,
-			change: func(c *collector.AccountConfig) {
-				c.RefreshInterval, c.MaxStaleness = model.Duration(time.Minute), model.Duration(10*time.Minute)
+			change: func(c *config.Account) {
+				c.EmbedJobs.RefreshInterval, c.EmbedJobs.MaxStaleness = model.Duration(time.Minute), model.Duration(10*time.Minute)
 			},
 			api:    func(u *cohertest.User) { u.Fail(cohertest.All, cohertest.Status(503, "")) },
 			within: "processing 0 unavailable 0", beyond: "- 0 unavailable 0",
 		},
 		{
 			name: "no staleness", due: time.Minute, limit: time.Minute,
-			change: func(c *collector.AccountConfig) {
-				c.RefreshInterval, c.MaxStaleness = model.Duration(time.Minute), 0
+			change: func(c *config.Account) {
+				c.EmbedJobs.RefreshInterval, c.EmbedJobs.MaxStaleness = model.Duration(time.Minute), 0
 			},
 			api:    func(u *cohertest.User) { u.Fail(cohertest.All, cohertest.NotJSON) },
 			within: "processing 0 invalid_response 0", beyond: "- 0 invalid_response 0",
@@ -93,24 +93,24 @@ func TestLastKnownValues(t *testing.T) {
 		},
 		{
 			name: "over budget", limit: 5 * time.Minute,
-			change: func(c *collector.AccountConfig) { c.RequestsPerMinute = .01 },
+			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = .01 },
 			within: "processing 1 0", beyond: "- 0 over_budget 0",
 		},
 		{
 			name: "deadline", takes: time.Second, limit: 5 * time.Minute,
-			change: func(c *collector.AccountConfig) { c.Timeout = model.Duration(time.Hour) },
+			change: func(c *config.Account) { c.Timeout = model.Duration(time.Hour) },
 			api:    func(u *cohertest.User) { u.Fail(cohertest.All, cohertest.Hang) },
 			within: "processing 1 0", beyond: "- 0 timeout 0",
 		},
 		{
 			name: "list", limit: 5 * time.Minute,
-			change: func(c *collector.AccountConfig) { c.Fetch = collector.FetchList },
+			change: func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList },
 			api:    func(u *cohertest.User) { u.Fail(cohertest.List, cohertest.Status(500, "")) },
 			within: "processing 0 server_error 0", beyond: "- 0 server_error 0",
 		},
 		{
 			name: "list refused", limit: 5 * time.Minute,
-			change: func(c *collector.AccountConfig) { c.Fetch = collector.FetchList },
+			change: func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList },
 			api:    func(u *cohertest.User) { u.Limit(cohertest.Limit{Per: time.Hour}) },
 			within: "processing 1 0", beyond: "- 0 rate_limited 0",
 		},
@@ -132,7 +132,7 @@ func TestLastKnownValues(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 1, c.change)
+				b := newHarness(t, 1, c.change)
 				b.user.Update("job-000", func(j *cohertest.Job) {
 					if c.status != "" {
 						j.Status = c.status
@@ -169,7 +169,7 @@ func TestLastKnownValues(t *testing.T) {
 // A request that is still waited for tells more than the refusal before it.
 func TestHangAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1, nil)
+		b := newHarness(t, 1, nil)
 		for i, step := range []struct {
 			fault cohertest.Fault
 			want  string
@@ -189,7 +189,7 @@ func TestHangAfterRefusal(t *testing.T) {
 // A job that is not found loses its values at once, and starts anew.
 func TestNotFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1, nil)
+		b := newHarness(t, 1, nil)
 		job := cohertest.Job{ID: "job-000", Status: "complete", InputTokens: 5}
 		step := func(after time.Duration, want string) {
 			t.Helper()
@@ -212,7 +212,7 @@ func TestNotFound(t *testing.T) {
 
 func TestStatusChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1, nil)
+		b := newHarness(t, 1, nil)
 		b.api.SetLatency(2 * time.Second)
 		change := func(status string) {
 			b.user.Update("job-000", func(j *cohertest.Job) { j.Status = status })
@@ -237,15 +237,15 @@ func TestStatusChanged(t *testing.T) {
 			compare(t, fmt.Sprintf("scrape %d", i), got, want)
 		}
 		compare(t, "logs", b.logs.String(), `
-			level=info msg="status of job changed" job_id=job-000 from=processing to=cancelling
-			level=info msg="status of job changed" job_id=job-000 from=cancelling to=cancelled`)
+			level=info msg="status of job changed" resource=embed_jobs job_id=job-000 from=processing to=cancelling
+			level=info msg="status of job changed" resource=embed_jobs job_id=job-000 from=cancelling to=cancelled`)
 	})
 }
 
 // What the present scrape fetched is never stale, however long that took.
 func TestSlowAnswersAreNotStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 2, func(c *collector.AccountConfig) { c.MaxStaleness, c.MaxConcurrentRequests = 0, 1 })
+		b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.MaxStaleness, c.EmbedJobs.MaxConcurrentRequests = 0, 1 })
 		b.api.SetLatency(4 * time.Second)
 		if got := b.scrape(10 * time.Second); got["cohere_up"] != 1 || got["cohere_scrape_duration_seconds"] != 8 {
 			t.Error(got.text(true))
@@ -259,7 +259,7 @@ func TestSlowAnswersAreNotStale(t *testing.T) {
 
 // times returns when the API was asked, in seconds since the start, and for
 // what.
-func (b *bench) times() (times []string) {
+func (b *harness) times() (times []string) {
 	for _, r := range b.api.Requests() {
 		what := r.ID
 		if r.Endpoint == "list" {
@@ -276,14 +276,14 @@ func TestSettledJobs(t *testing.T) {
 		fetch string
 		want  []string
 	}{
-		{collector.FetchGet, []string{"0 job-000", "30 job-000", "90 job-000", "3690 job-000"}},
-		{collector.FetchList, []string{"0 list", "30 list", "90 list", "3690 list"}},
+		{config.FetchGet, []string{"0 job-000", "30 job-000", "90 job-000", "3690 job-000"}},
+		{config.FetchList, []string{"0 list", "30 list", "90 list", "3690 list"}},
 	} {
 		t.Run(c.fetch, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 1, func(c2 *collector.AccountConfig) {
-					c2.Fetch = c.fetch
-					c2.RefreshInterval, c2.SettledInterval = model.Duration(25*time.Second), model.Duration(time.Hour)
+				b := newHarness(t, 1, func(c2 *config.Account) {
+					c2.EmbedJobs.Fetch = c.fetch
+					c2.EmbedJobs.RefreshInterval, c2.EmbedJobs.SettledInterval = model.Duration(25*time.Second), model.Duration(time.Hour)
 				})
 				b.every(15*time.Second, 1, nil)
 				b.user.Update("job-000", func(j *cohertest.Job) { j.Status = "complete" })
@@ -303,7 +303,7 @@ func TestSettledJobs(t *testing.T) {
 // A list may come without what a job answers by itself.
 func TestListErasesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+		b := newHarness(t, 1, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
 		b.user.Update("job-000", func(j *cohertest.Job) {
 			j.Name, j.InputTokens, j.Warnings = "nightly", 7, []string{"careful"}
 		})
@@ -325,7 +325,7 @@ func TestListErasesNothing(t *testing.T) {
 func TestBilledUnitsBesidesTheList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const jobs = 50
-		b := newBench(t, jobs, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+		b := newHarness(t, jobs, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
 		b.user.ListWithoutMeta(true)
 		for i := range jobs - 1 { // the last is active
 			b.user.Update(fmt.Sprintf("job-%03d", i), func(j *cohertest.Job) { j.Status, j.InputTokens = "complete", 7 })
@@ -359,7 +359,7 @@ func TestBilledUnitsBesidesTheList(t *testing.T) {
 // A job that was lost has to be asked again for what the list lacks.
 func TestBilledUnitsOfJobThatComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 2, func(c *collector.AccountConfig) { c.Fetch = collector.FetchList })
+		b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
 		b.user.ListWithoutMeta(true)
 		job := cohertest.Job{ID: "job-000", Status: "complete", InputTokens: 7}
 		for i, there := range []bool{true, false, true} {
@@ -379,8 +379,8 @@ func TestBilledUnitsOfJobThatComesBack(t *testing.T) {
 // What is not in the list is asked for by ID.
 func TestJobsBesidesTheList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 2, func(c *collector.AccountConfig) {
-			c.Fetch, c.JobIDs = collector.FetchList, append(c.JobIDs, "old")
+		b := newHarness(t, 2, func(c *config.Account) {
+			c.EmbedJobs.Fetch, c.EmbedJobs.IDs = config.FetchList, append(c.EmbedJobs.IDs, "old")
 		})
 		b.user.Fail("old", func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
 			c.AnswerWith(w, cohertest.Job{ID: "old", Status: "complete"})
@@ -398,8 +398,8 @@ func TestJobsBesidesTheList(t *testing.T) {
 // and its answer is remembered.
 func TestLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 6, func(c *collector.AccountConfig) {
-			c.MaxConcurrentRequests, c.RefreshInterval = 2, model.Duration(time.Hour)
+		b := newHarness(t, 6, func(c *config.Account) {
+			c.EmbedJobs.MaxConcurrentRequests, c.EmbedJobs.RefreshInterval = 2, model.Duration(time.Hour)
 		})
 		b.api.SetLatency(2 * time.Second)
 		up := func(timeout time.Duration) int {
@@ -429,7 +429,7 @@ func TestLateAnswers(t *testing.T) {
 // A scrape that leaves cancels nothing that another waits for.
 func TestScrapeThatLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 6, func(c *collector.AccountConfig) { c.MaxConcurrentRequests = 2 })
+		b := newHarness(t, 6, func(c *config.Account) { c.EmbedJobs.MaxConcurrentRequests = 2 })
 		b.api.SetLatency(2 * time.Second)
 		go b.gather(time.Second)
 		synctest.Wait()
@@ -444,8 +444,8 @@ func TestScrapeThatLeaves(t *testing.T) {
 
 func TestNothingIsAskedWhileNobodyScrapes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		discover := collector.DefaultDiscover()
-		b := newBench(t, 3, func(c *collector.AccountConfig) { c.Discover = &discover })
+		discover := config.DefaultDiscover()
+		b := newHarness(t, 3, func(c *config.Account) { c.EmbedJobs.Discover = &discover })
 		time.Sleep(time.Hour)
 		if n := len(b.api.Requests()); n != 0 {
 			t.Errorf("%d requests before the first scrape", n)

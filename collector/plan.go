@@ -1,11 +1,12 @@
 package collector
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
 )
 
 // policy is what the user said about when to ask.
@@ -15,8 +16,26 @@ type policy struct {
 	staleness time.Duration // how far beyond that an active job's values are served
 	list      bool          // one list for all jobs, instead of a request for each
 	discover  bool          // the list also tells which jobs there are
-	units     int           // greatest number of settled jobs to ask in a scrape for what the list lacks
+	tokens    int           // greatest number of settled jobs to ask in a scrape for what the list lacks
 }
+
+func policyOf(c *config.Jobs) policy {
+	return policy{
+		refresh:   time.Duration(c.RefreshInterval),
+		settled:   time.Duration(c.SettledInterval),
+		staleness: time.Duration(c.MaxStaleness),
+		list:      c.List(),
+		discover:  c.Discover != nil,
+		tokens:    c.MaxConcurrentRequests,
+	}
+}
+
+func limitsOf(c *config.Jobs) schedule.Limits {
+	return schedule.Limits{Concurrent: c.MaxConcurrentRequests, PerMinute: c.RequestsPerMinute}
+}
+
+// usesList reports whether the list is asked for at all.
+func (p policy) usesList() bool { return p.list || p.discover }
 
 // confirmAfter is how long after a job is seen settled it is asked again at the
 // latest: billing may trail the status.
@@ -25,21 +44,17 @@ const confirmAfter = time.Minute
 // minDiscovery is the least time between lists that only discover jobs.
 const minDiscovery = time.Minute
 
-// known is what the plan has to know of a job.
+// known is what the plan has to know of a job, or of the list.
 type known struct {
-	id         string
-	asked      uint64        // the turn in which it was last asked; 0: never
-	passed     uint64        // the turn in which it was last due and not asked
-	pending    bool          // a request is queued or under way
-	fetched    time.Time     // when the last successful request began; zero: never
-	reason     client.Reason // why the last attempt failed, if it did
-	settled    bool
-	settledAt  time.Time // when the request began that first saw it settled
-	confirmed  bool      // it was seen settled again, confirmAfter later
-	listed     bool      // the last list had it
-	lacksUnits bool      // its entry has no billed units, and they were never asked for
-	unitsFrom  time.Time // when to ask for these at the earliest
-	unitsAsked uint64    // the turn in which they were asked for
+	task        schedule.Task
+	fetched     time.Time     // when the last successful request began; zero: never
+	reason      client.Reason // why the last attempt failed, if it did
+	settled     bool
+	settledAt   time.Time // when the request began that first saw it settled
+	confirmed   bool      // it was seen settled again, confirmAfter later
+	listed      bool      // the last list had it
+	lacksTokens bool      // its entry has no tokens, and they were never asked for
+	tokensFrom  time.Time // when to ask for these at the earliest
 }
 
 // interval is the age at which a job is due.
@@ -58,93 +73,52 @@ func (p policy) due(k *known, now time.Time) bool {
 	return k.fetched.IsZero() || now.Sub(k.fetched) >= p.interval(k)
 }
 
-// servable tells whether what was fetched is new enough to be served.
+// servable reports whether what was fetched is new enough to be served.
 func (p policy) servable(k *known, now time.Time) bool {
 	return k.settled || now.Sub(k.fetched) <= p.interval(k)+p.staleness
 }
 
-// rank orders jobs where not all may be asked. The list is among them, as an
-// active one.
-func rank(k *known) int {
+// The classes of what is due, the most urgent first.
+const (
+	neverAsked = iota
+	active
+	settled
+	notFound
+)
+
+func (k *known) class() int {
 	switch {
-	case k.asked == 0 && k.fetched.IsZero(): // nor told of by the list
-		return 0
-	case k.reason == client.NotFound && k.id != "":
-		return 3
+	case !k.task.WasSent() && k.fetched.IsZero(): // nor in a list
+		return neverAsked
+	case k.reason == client.NotFound:
+		return notFound
 	case k.settled && k.confirmed:
-		return 2
+		return settled
 	}
-	return 1
+	return active
 }
 
-// before is the order of requests: by rank, and within it by the longest time
-// since last asked. By last asked, not by last success, so that jobs which fail
-// do not starve the others.
-func before(a, b *known) int {
-	return cmp.Or(
-		cmp.Compare(rank(a), rank(b)),
-		cmp.Compare(a.asked, b.asked),
-		cmp.Compare(a.id, b.id),
-	)
+// listKnown is what the plan has to know of the list.
+type listKnown struct {
+	known
+	token   string // of the next page, while some are in
+	changed bool   // what to discover has, since
 }
 
-// round is the scrape that a plan is made for, in turns: a count of what
-// happened, in order.
-type round struct {
-	began uint64 // when it began
-	since uint64 // when the oldest scrape under way began: what was asked later is not asked again
+func (l *listKnown) class() int {
+	if l.fetched.IsZero() && !l.task.WasSent() {
+		return neverAsked
+	}
+	return active
 }
 
-// plan returns what a scrape needs: whether the list, and which jobs, in the
-// order of asking. What is pending already is among it, since the scrape has to
-// wait for it. The list is known by the id "".
-func plan(list *known, jobs []*known, now time.Time, r round, p policy) (askList bool, ask []*known) {
-	needed := func(k *known) bool {
-		return k.pending || k.asked <= r.since && k.passed <= r.began
-	}
-	if (p.list || p.discover) && needed(list) {
-		askList = list.pending || listDue(list, jobs, now, p)
-	}
-	unanswered := list.passed > r.since && list.passed > list.asked
-	if p.list && (list.reason != "" || unanswered) && !askList {
-		return false, nil // it failed for all
-	}
-	byID := func(k *known) bool { return !p.list || !k.listed }
-	if p.list && askList {
-		// It answers for all, but for those that it lacked, where the budget
-		// lets them wait for longer than the list.
-		byID = func(k *known) bool { return !k.listed && k.asked > 0 && k.asked < list.asked }
-	}
-
-	lacking := func(k *known) bool { return p.list && !askList && k.settled && k.lacksUnits }
-	units := p.units
-	for _, k := range jobs {
-		if k.unitsAsked > r.since || k.pending && lacking(k) {
-			units--
-		}
-		if needed(k) && (k.pending ||
-			p.due(k, now) && byID(k) ||
-			lacking(k) && !now.Before(k.unitsFrom)) {
-			ask = append(ask, k)
-		}
-	}
-	slices.SortFunc(ask, before)
-	return askList, slices.DeleteFunc(ask, func(k *known) bool {
-		if k.pending || !lacking(k) {
-			return false
-		}
-		units--
-		return units < 0
-	})
-}
-
-// listDue tells whether the list is old enough to be asked for, and would tell
+// due reports whether the list is old enough to be asked for, and would say
 // anything.
-func listDue(list *known, jobs []*known, now time.Time, p policy) bool {
-	if list.fetched.IsZero() {
+func (l *listKnown) due(jobs []*known, now time.Time, p policy) bool {
+	if l.fetched.IsZero() || l.token != "" || l.changed {
 		return true
 	}
-	age := now.Sub(list.fetched)
+	age := now.Sub(l.fetched)
 	if !p.list {
 		return age >= max(p.refresh, minDiscovery)
 	}
@@ -152,4 +126,42 @@ func listDue(list *known, jobs []*known, now time.Time, p policy) bool {
 	return old && p.discover || slices.ContainsFunc(jobs, func(k *known) bool {
 		return (k.listed || old) && p.due(k, now)
 	})
+}
+
+// plan returns what a scrape needs: the list, jobs, or both. What is pending
+// already is among it, since the scrape has to wait for it.
+func plan(l *listKnown, jobs []*known, now time.Time, pass schedule.Pass, p policy) []schedule.Wish {
+	var wishes []schedule.Wish
+	askList := p.usesList() && pass.Allows(&l.task) && (l.task.Pending() || l.due(jobs, now, p))
+	if askList {
+		wishes = append(wishes, schedule.Wish{Task: &l.task, Class: l.class()})
+	}
+	if p.list && !askList && (l.reason != "" || pass.Skipped(&l.task)) {
+		return nil // it failed for all
+	}
+	byID := func(k *known) bool { return !p.list || !k.listed }
+	if p.list && askList {
+		// It answers for all, but for those that it lacked, where the budget
+		// lets them wait for longer than the list.
+		byID = func(k *known) bool { return !k.listed && k.task.WasSent() && k.task.SentBefore(&l.task) }
+	}
+
+	lacking := func(k *known) bool { return p.list && !askList && k.settled && k.lacksTokens }
+	tokens := p.tokens
+	var forTokens []schedule.Wish
+	for _, k := range jobs {
+		if p.list && k.listed && (k.task.Pending() || pass.Sent(&k.task)) {
+			tokens--
+		}
+		wish := schedule.Wish{Task: &k.task, Class: k.class()}
+		switch {
+		case !pass.Allows(&k.task):
+		case k.task.Pending() || p.due(k, now) && byID(k):
+			wishes = append(wishes, wish)
+		case lacking(k) && !now.Before(k.tokensFrom):
+			forTokens = append(forTokens, wish)
+		}
+	}
+	slices.SortFunc(forTokens, schedule.Wish.Compare)
+	return append(wishes, forTokens[:max(0, min(tokens, len(forTokens)))]...)
 }

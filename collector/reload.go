@@ -1,21 +1,24 @@
 package collector
 
 import (
+	"context"
 	"errors"
-	"sync"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
-// Reloader has a Set follow its configuration file.
+// Reloader has a Set follow its configuration file. Reloads run one after the
+// other in a goroutine of their own, since files may be slow.
 type Reloader struct {
-	file   string
-	set    *Set
-	logger log.Logger
+	file     string
+	set      *Set
+	logger   log.Logger
+	requests chan chan<- error
 
-	mu         sync.Mutex // one reload at a time
 	successful prometheus.Gauge
 	success    prometheus.Gauge
 }
@@ -24,9 +27,10 @@ type Reloader struct {
 // file if that is "".
 func NewReloader(file string, set *Set, reg prometheus.Registerer, logger log.Logger) *Reloader {
 	r := &Reloader{
-		file:   file,
-		set:    set,
-		logger: logger,
+		file:     file,
+		set:      set,
+		logger:   logger,
+		requests: make(chan chan<- error),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cohere_exporter_config_last_reload_successful",
 			Help: "1 if the last attempt to load the configuration worked, else 0.",
@@ -41,17 +45,42 @@ func NewReloader(file string, set *Set, reg prometheus.Registerer, logger log.Lo
 	return r
 }
 
-// Reload reads the file anew. If it is bad nothing changes, and the error, which
-// is logged, says why.
-func (r *Reloader) Reload() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// Run makes the reloads that are asked for, until ctx ends.
+func (r *Reloader) Run(ctx context.Context) {
+	for {
+		select {
+		case done := <-r.requests:
+			done <- r.reload()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Reload has Run read the file anew, and waits for that until ctx ends. If the
+// file is bad nothing changes, and the error, which is logged, says why.
+func (r *Reloader) Reload(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case r.requests <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *Reloader) reload() error {
 	if r.file == "" {
 		err := errors.New("there is no --config.file to reload")
 		level.Warn(r.logger).Log("msg", "nothing to reload", "err", err)
 		return err
 	}
-	cfg, err := LoadFile(r.file)
+	cfg, err := config.LoadFile(r.file)
 	if err == nil {
 		err = r.set.Apply(cfg)
 	}

@@ -11,12 +11,12 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // every scrapes n times, an interval apart, and has check, if any, look at
 // each.
-func (b *bench) every(interval time.Duration, n int, check func(i int, s series)) {
+func (b *harness) every(interval time.Duration, n int, check func(i int, s series)) {
 	b.t.Helper()
 	for i := range n {
 		started := time.Now()
@@ -30,7 +30,7 @@ func (b *bench) every(interval time.Duration, n int, check func(i int, s series)
 }
 
 // statuses counts the API's answers by status.
-func (b *bench) statuses() map[int]int {
+func (b *harness) statuses() map[int]int {
 	got := map[int]int{}
 	for _, r := range b.api.Requests() {
 		got[r.Status]++
@@ -39,7 +39,7 @@ func (b *bench) statuses() map[int]int {
 }
 
 // noneWhileClosed fails if anything was asked within wait of a refusal.
-func (b *bench) noneWhileClosed(wait time.Duration) {
+func (b *harness) noneWhileClosed(wait time.Duration) {
 	b.t.Helper()
 	var refused time.Time
 	for _, r := range b.api.Requests() {
@@ -59,7 +59,7 @@ func TestRefusalsWithoutBudget(t *testing.T) {
 		t.Run(latency.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const jobs = 30
-				b := newBench(t, jobs, nil)
+				b := newHarness(t, jobs, nil)
 				b.api.SetLatency(latency)
 				b.user.Limit(cohertest.Limit{Requests: 50, Per: time.Minute, CountRefused: true})
 				oldest := 0.
@@ -92,7 +92,7 @@ func TestBudgetAvoidsRefusals(t *testing.T) {
 	for _, latency := range []time.Duration{0, 200 * time.Millisecond} {
 		t.Run(latency.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 30, func(c *collector.AccountConfig) { c.RequestsPerMinute = 40 })
+				b := newHarness(t, 30, func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 40 })
 				b.api.SetLatency(latency)
 				b.user.Limit(cohertest.Limit{Requests: 50, Per: time.Minute, CountRefused: true})
 				b.every(time.Second, 600, nil)
@@ -116,10 +116,10 @@ func TestNoJobStarves(t *testing.T) {
 		for _, dead := range []int{0, dead} {
 			t.Run(fmt.Sprintf("%v,dead=%d", interval, dead), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					b := newBench(t, jobs, func(c *collector.AccountConfig) {
-						c.RequestsPerMinute = 10
+					b := newHarness(t, jobs, func(c *config.Account) {
+						c.EmbedJobs.RequestsPerMinute = 10
 						for i := range dead {
-							c.JobIDs = append([]string{fmt.Sprintf("dead-%03d", i)}, c.JobIDs...)
+							c.EmbedJobs.IDs = append([]string{fmt.Sprintf("dead-%03d", i)}, c.EmbedJobs.IDs...)
 						}
 					})
 					b.every(interval, int(30*time.Minute/interval), nil)
@@ -159,10 +159,10 @@ func endOf(last map[string]time.Time, now time.Time) (rs []cohertest.Request) {
 
 func TestListMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 500, func(c *collector.AccountConfig) {
-			c.Fetch = collector.FetchList
-			c.RefreshInterval = model.Duration(25 * time.Second)
-			c.SettledInterval = model.Duration(time.Hour)
+		b := newHarness(t, 500, func(c *config.Account) {
+			c.EmbedJobs.Fetch = config.FetchList
+			c.EmbedJobs.RefreshInterval = model.Duration(25 * time.Second)
+			c.EmbedJobs.SettledInterval = model.Duration(time.Hour)
 		})
 		b.user.ListWithoutMeta(true)
 		for i := range 450 {
@@ -198,7 +198,7 @@ func TestListMode(t *testing.T) {
 
 func TestScrapesShareRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 50, nil)
+		b := newHarness(t, 50, nil)
 		b.api.SetLatency(300 * time.Millisecond)
 		var wg sync.WaitGroup
 		for i := range 100 {
@@ -221,7 +221,7 @@ func TestScrapesShareRequests(t *testing.T) {
 
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 50, nil)
+		b := newHarness(t, 50, nil)
 		b.api.SetLatency(300 * time.Millisecond)
 		b.user.Fail("job-007", cohertest.Hang)
 		var wg sync.WaitGroup
@@ -253,7 +253,7 @@ func TestDeadlines(t *testing.T) {
 func TestFlappingAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const jobs = 20
-		b := newBench(t, jobs, nil)
+		b := newHarness(t, jobs, nil)
 		b.user.Update("job-004", func(j *cohertest.Job) { j.Status = "failed" })
 		b.every(time.Second, 1, nil)
 		b.user.Fail(cohertest.All, cohertest.Flaky(.3, 1, cohertest.Status(http.StatusServiceUnavailable, "try later")))
@@ -298,16 +298,16 @@ func TestFlappingAPI(t *testing.T) {
 
 // A list takes its turn among the jobs that it lacks, however small the budget.
 func TestListStarvesNoJob(t *testing.T) {
-	for name, change := range map[string]func(*collector.AccountConfig){
-		"list": func(c *collector.AccountConfig) { c.Fetch, c.RequestsPerMinute = collector.FetchList, 4 },
-		"discover": func(c *collector.AccountConfig) {
-			d := collector.DefaultDiscover()
-			c.Discover, c.Fetch, c.RequestsPerMinute = &d, collector.FetchGet, 1
+	for name, change := range map[string]func(*config.Account){
+		"list": func(c *config.Account) { c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = config.FetchList, 4 },
+		"discover": func(c *config.Account) {
+			d := config.DefaultDiscover()
+			c.EmbedJobs.Discover, c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = &d, config.FetchGet, 1
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, 2, change)
+				b := newHarness(t, 2, change)
 				b.user.Fail(cohertest.List, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
 					c.AnswerWith(w, c.Jobs()[:1]...)
 				})

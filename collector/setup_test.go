@@ -5,44 +5,69 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 const key = "secret-key-of-the-tests"
 
-// bench is an exporter of one account, with the API that it asks. It lives in
+// harness is an exporter of one account, with the API that it asks. It lives in
 // a bubble of fake time.
-type bench struct {
+type harness struct {
 	t    *testing.T
 	api  *cohertest.API
 	user *cohertest.User
 	set  *collector.Set
 	reg  *prometheus.Registry
-	logs *strings.Builder
+	logs *logs
 }
 
-// account returns the configuration of an account without anything to watch.
-func account(server *cohertest.Server, key string) collector.AccountConfig {
-	c := collector.DefaultAccountConfig()
-	c.BaseURL = server.URL
-	c.HTTPClientConfig.Authorization = &config.Authorization{Credentials: config.Secret(key)}
+// account returns the configuration of an account without a budget, and without
+// anything to watch.
+func account(server *cohertest.Server, key string) config.Account {
+	c, jobs := config.Default(), config.DefaultJobs()
+	jobs.RequestsPerMinute = 0
+	c.BaseURL, c.EmbedJobs = server.URL, &jobs
+	c.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: promconfig.Secret(key)}
 	return c
 }
 
-// newBench watches n processing jobs, job-000 and so on. change may adapt the
+// logs is what was logged.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// String waits for what is still to be written: no scrape does.
+func (l *logs) String() string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// newHarness watches n processing jobs, job-000 and so on. change may adapt the
 // configuration.
-func newBench(t *testing.T, n int, change func(*collector.AccountConfig)) *bench {
+func newHarness(t *testing.T, n int, change func(*config.Account)) *harness {
 	t.Helper()
-	b := &bench{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &strings.Builder{}}
+	b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &logs{}}
 	b.user = b.api.AddUser(key)
 	server := b.api.StartInMemory()
 	t.Cleanup(server.Close)
@@ -50,20 +75,20 @@ func newBench(t *testing.T, n int, change func(*collector.AccountConfig)) *bench
 	for i := range n {
 		id := fmt.Sprintf("job-%03d", i)
 		b.user.Add(cohertest.Job{ID: id, Status: "processing"})
-		c.JobIDs = append(c.JobIDs, id)
+		c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, id)
 	}
 	if change != nil {
 		change(&c)
 	}
-	b.start(server, &collector.Config{Accounts: []collector.AccountConfig{c}})
+	b.start(server, &config.Config{Accounts: []config.Account{c}})
 	return b
 }
 
-func (b *bench) start(server *cohertest.Server, cfg *collector.Config) {
+func (b *harness) start(server *cohertest.Server, cfg *config.Config) {
 	b.t.Helper()
 	var err error
 	b.set, err = collector.New(cfg, collector.Options{
-		Logger:      log.NewLogfmtLogger(log.NewSyncWriter(b.logs)),
+		Logger:      log.NewLogfmtLogger(b.logs),
 		Registerer:  b.reg,
 		DialContext: server.DialContext,
 		UserAgent:   "cohere_exporter/test",
@@ -75,12 +100,12 @@ func (b *bench) start(server *cohertest.Server, cfg *collector.Config) {
 }
 
 // gather scrapes once.
-func (b *bench) gather(timeout time.Duration) []*dto.MetricFamily {
+func (b *harness) gather(timeout time.Duration) []*dto.MetricFamily {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), timeout)
 	defer cancel()
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(b.set.Scrape(ctx))
+	reg.MustRegister(b.set.Collector(ctx))
 	families, err := reg.Gather()
 	if err != nil {
 		b.t.Error(err)
@@ -89,7 +114,7 @@ func (b *bench) gather(timeout time.Duration) []*dto.MetricFamily {
 }
 
 // scrape returns the series of one scrape.
-func (b *bench) scrape(timeout time.Duration) series {
+func (b *harness) scrape(timeout time.Duration) series {
 	b.t.Helper()
 	return seriesOf(b.gather(timeout))
 }

@@ -281,18 +281,18 @@ func TestBadUsage(t *testing.T) {
 		{args: "KEY --cohere.base-url=https://u:" + testKey + "@x", want: "--cohere.base-url: must not hold a user name or password"},
 		{args: "KEY", env: "CO_API_URL=nonsense", want: `--cohere.base-url: "nonsense" is not of the form https://host or https://host/path`},
 		{args: "KEY --cohere.timeout=5", want: `--cohere.timeout takes a duration such as 30s, 5m or 7d, not "5"` + help},
-		{args: "KEY --cohere.timeout=0s", want: "--cohere.timeout must be longer than 0s"},
+		{args: "KEY --cohere.timeout=0s", want: "--cohere.timeout: must be longer than 0s"},
 		{args: "KEY --cohere.refresh-interval=soon", want: `--cohere.refresh-interval takes a duration such as 30s, 5m or 7d, not "soon"` + help},
 		{args: "KEY --web.timeout-offset=-1s", want: `--web.timeout-offset takes a duration such as 30s, 5m or 7d, not "-1s"` + help},
 		{args: "KEY --cohere.max-concurrent-requests=1.5", want: `--cohere.max-concurrent-requests takes a whole number, not "1.5"` + help},
-		{args: "KEY --cohere.max-concurrent-requests=0", want: "--cohere.max-concurrent-requests must be at least 1"},
+		{args: "KEY --cohere.max-concurrent-requests=0", want: "--cohere.max-concurrent-requests: must be at least 1"},
 		{args: "KEY --cohere.requests-per-minute=many", want: `--cohere.requests-per-minute takes a number, not "many"` + help},
-		{args: "KEY --cohere.requests-per-minute=-1", want: "--cohere.requests-per-minute must be between 0.000001 and 1000000, or 0 for no limit"},
-		{args: "KEY --cohere.requests-per-minute=NaN", want: "--cohere.requests-per-minute must be between 0.000001 and 1000000, or 0 for no limit"},
+		{args: "KEY --cohere.requests-per-minute=-1", want: "--cohere.requests-per-minute: must be between 0.000001 and 1000000, or 0 for no limit"},
+		{args: "KEY --cohere.requests-per-minute=NaN", want: "--cohere.requests-per-minute: must be between 0.000001 and 1000000, or 0 for no limit"},
 		{args: "KEY --cohere.fetch=both", want: "--cohere.fetch: enum value must be one of get,list, got 'both'" + help},
 		{args: "KEY --log.level=loud", want: "--log.level: enum value must be one of debug,info,warn,error, got 'loud'" + help},
 		{args: "KEY --log.format=xml", want: "--log.format: enum value must be one of logfmt,json, got 'xml'" + help},
-		{args: "KEY", env: "COHERE_DISCOVER=perhaps", want: `--cohere.discover takes true or false, not "perhaps"` + help},
+		{args: "KEY", env: "COHERE_DISCOVER=true", want: `--cohere.discover: "true" is no kind of jobs; it takes embed-jobs`},
 		{args: "KEY --cohere.api-key=" + testKey, want: "unknown long flag '--cohere.api-key'" + help},
 		{args: "KEY --cohere.job-id", want: "expected argument for flag '--cohere.job-id'" + help},
 		{args: "KEY stray", want: "unexpected stray" + help},
@@ -302,19 +302,18 @@ func TestBadUsage(t *testing.T) {
 		{args: "KEY --cohere.discover.max-jobs=3", want: "--cohere.discover.max-jobs needs --cohere.discover"},
 		{args: "KEY --cohere.discover.max-age=3d", want: "--cohere.discover.max-age needs --cohere.discover"},
 		{args: "KEY --cohere.discover.name=x", want: "--cohere.discover.name needs --cohere.discover"},
-		{args: "KEY --cohere.discover --cohere.discover.max-jobs=0", want: "--cohere.discover.max-jobs must be at least 1"},
-		{args: "KEY --cohere.discover --cohere.discover.max-age=0s", want: "--cohere.discover.max-age must be longer than 0s"},
-		{args: "KEY --cohere.discover --cohere.discover.name=(", want: "--cohere.discover.name: error parsing regexp: missing closing ): `(`"},
+		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.max-jobs=0", want: "--cohere.discover.max-jobs: must be at least 1"},
+		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.max-age=0s", want: "--cohere.discover.max-age: must be longer than 0s"},
+		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.name=(", want: "--cohere.discover.name: must be a regular expression (RE2); missing closing )"},
 
 		{args: "--demo --cohere.timeout=10s", want: "--cohere.timeout cannot be used with --demo; leave out one of them"},
-		{args: "--demo --cohere.discover", want: "--cohere.discover cannot be used with --demo; leave out one of them"},
+		{args: "--demo --cohere.discover=embed-jobs", want: "--cohere.discover cannot be used with --demo; leave out one of them"},
 		{args: "--demo --cohere.job-id=..", want: `--cohere.job-id: ".." is not a job ID`},
 		{args: "--demo --config.file=bad.yml", want: "--demo watches its own account; leave out --config.file and COHERE_EXPORTER_CONFIG_FILE"},
 		{args: "--config.file=bad.yml --cohere.job-id=a", want: "--cohere.job-id cannot be used with --config.file; leave out one of them"},
 		{args: "--cohere.fetch=get", env: "COHERE_EXPORTER_CONFIG_FILE=bad.yml", want: "--cohere.fetch cannot be used with --config.file; leave out one of them"},
 		{args: "--config.file=missing.yml", want: "--config.file: open missing.yml: no such file or directory"},
-		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: accounts[0].nme: unknown key; known are name, http_client_config, " +
-			"job_ids, job_id_files, discover, base_url, client_name, fetch, timeout, max_concurrent_requests, requests_per_minute, refresh_interval, settled_interval, max_staleness"},
+		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: unknown key nme"},
 
 		{args: "--demo --web.telemetry-path=metrics", want: `--web.telemetry-path: "metrics" is not a path like /metrics`},
 		{args: "--demo --web.telemetry-path=/metrics/", want: `--web.telemetry-path: "/metrics/" is not a path like /metrics`},
@@ -391,17 +390,17 @@ func TestOnce(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	s := startSimulated(t, "job-1", "job-2", "job-3", "job-4", "job/5 %?\"ü")
+	s := startSimulated(t, "job-1", "job-2", "job-3", "job-4", "job/5%?\"ü")
 	api := []string{"CO_API_URL=" + s.url, "CO_API_KEY=" + testKey}
 	once := func(t *testing.T, env []string, args ...string) result {
 		return runToEnd(t, s.dir, append(env, api...), append(args, "--once")...)
 	}
 	t.Run("lists of job IDs", func(t *testing.T) {
 		got := once(t, []string{"COHERE_JOB_IDS= job-1,job-2  job-3\n\njob-4,,\tjob-1 "})
-		if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get"} 4`); l != "" {
+		if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4`); l != "" {
 			t.Errorf("no %s; stderr %s", l, got.stderr)
 		}
-		if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" job_id=job-1`) {
+		if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" resource=embed_jobs job_id=job-1`) {
 			t.Errorf("%s", got.stderr)
 		}
 	})
@@ -425,14 +424,14 @@ func TestEnvironment(t *testing.T) {
 		}
 	})
 	t.Run("discovery", func(t *testing.T) {
-		got := once(t, []string{"COHERE_DISCOVER=true"}, "--cohere.discover.max-jobs=2")
+		got := once(t, []string{"COHERE_DISCOVER=embed-jobs"}, "--cohere.discover.max-jobs=2")
 		if l := lacking(got.stdout, "\ncohere_embed_jobs 2\n", "\ncohere_embed_jobs_dropped 3\n"); l != "" {
 			t.Errorf("no %s; stderr %s", l, got.stderr)
 		}
 	})
 	t.Run("ignored", func(t *testing.T) {
 		write(t, filepath.Join(s.dir, "exporter.yml"), "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
-			"    job_ids: [job-1]\n    base_url: "+s.url+"\n")
+			"    embed_jobs: {ids: [job-1]}\n    base_url: "+s.url+"\n")
 		for other, args := range map[string][]string{"--demo": {"--demo"}, "--config.file": {"--config.file=exporter.yml"}} {
 			got := once(t, []string{"COHERE_JOB_IDS=job-9", "COHERE_DISCOVER=true"}, args...)
 			want := `level=warn msg="environment variables are ignored" because_of=` + other + " variables=COHERE_JOB_IDS,CO_API_KEY,CO_API_URL,COHERE_DISCOVER\n"
@@ -588,7 +587,7 @@ func TestKeyShowsNowhere(t *testing.T) {
 		"configuration": func(s simulated) ([]string, []string) {
 			file := filepath.Join(s.dir, "exporter.yml")
 			text := "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials: '" + testKey + "'}}\n" +
-				"    job_ids: [job-1, job-2]\n    discover: {}\n    base_url: " + s.url + "\n"
+				"    embed_jobs: {ids: [job-1, job-2], discover: {}}\n    base_url: " + s.url + "\n"
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				panic(err)
 			}
@@ -603,7 +602,7 @@ func TestKeyShowsNowhere(t *testing.T) {
 			s.user.Fail(cohertest.List, cohertest.KeyEcho(500))
 			env, args := source(s)
 			if name != "configuration" {
-				args = append(args, "--cohere.base-url="+s.url, "--cohere.job-id=job-1,job-2", "--cohere.discover", "--cohere.fetch=get")
+				args = append(args, "--cohere.base-url="+s.url, "--cohere.job-id=job-1,job-2", "--cohere.discover=embed-jobs", "--cohere.fetch=get")
 			}
 			args = append(args, "--log.level=debug", "--web.enable-lifecycle")
 			e := startExporter(t, env, args...)
@@ -642,7 +641,7 @@ func TestReload(t *testing.T) {
 	file := filepath.Join(s.dir, "exporter.yml")
 	configure := func(jobs string) {
 		write(t, file, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
-			"    job_ids: ["+jobs+"]\n    base_url: "+s.url+"\n")
+			"    embed_jobs: {ids: ["+jobs+"]}\n    base_url: "+s.url+"\n")
 	}
 	configure("job-1")
 	e := startExporter(t, nil, "--config.file="+file, "--web.enable-lifecycle")
@@ -697,14 +696,14 @@ func TestJobFileIsFollowed(t *testing.T) {
 	config, jobs := filepath.Join(s.dir, "exporter.yml"), filepath.Join(s.dir, "jobs.txt")
 	write(t, jobs, "job-1 # the first\n")
 	write(t, config, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
-		"    job_id_files: [jobs*.txt]\n    base_url: "+s.url+"\n")
+		"    embed_jobs: {id_files: [jobs*.txt], requests_per_minute: 0}\n    base_url: "+s.url+"\n")
 	e := startExporter(t, nil, "--config.file="+config)
 	job := func(id string) string { return fmt.Sprintf(`cohere_embed_job_up{account="search",job_id=%q}`, id) }
 	e.must(t, job("job-1")+" 1", "!"+job("job-2"))
 	// Its news takes the kernel a moment, in which a test scrapes more than
 	// twice.
 	write(t, jobs, "job-1 # the first\njob-2\n")
-	e.until(t, job("job-1")+" 1", job("job-2")+" 1", fmt.Sprintf(`cohere_job_file_read_success{account="search",file=%q} 1`, jobs))
+	e.until(t, job("job-1")+" 1", job("job-2")+" 1", fmt.Sprintf(`cohere_job_file_read_success{account="search",file=%q,resource="embed_jobs"} 1`, jobs))
 	write(t, jobs, "job-2\n")
 	e.until(t, "!"+job("job-1"), job("job-2")+" 1")
 }

@@ -20,10 +20,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
 	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 const readme = "../README.md"
@@ -139,12 +140,12 @@ func TestReadmeFlags(t *testing.T) {
 // and those of the exporter's account where there are several.
 func programMetrics(t *testing.T) map[string][]string {
 	t.Helper()
-	account := collector.DefaultAccountConfig()
-	account.Name = "search"
-	account.JobIDs = []string{"job"}
-	account.HTTPClientConfig.Authorization = &config.Authorization{Credentials: testKey}
+	account, jobs := config.Default(), config.DefaultJobs()
+	account.Name, account.EmbedJobs = "search", &jobs
+	jobs.IDs = []string{"job"}
+	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: testKey}
 	own := prometheus.NewRegistry()
-	set, err := collector.New(&collector.Config{Accounts: []collector.AccountConfig{account}, FromFile: true},
+	set, err := collector.New(&config.Config{Accounts: []config.Account{account}, FromFile: true},
 		collector.Options{Registerer: own})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +163,7 @@ func programMetrics(t *testing.T) map[string][]string {
 	go func() {
 		defer close(descs)
 		own.Describe(descs)
-		set.Scrape(t.Context()).Describe(descs)
+		set.Collector(t.Context()).Describe(descs)
 	}()
 	metrics := map[string][]string{}
 	for d := range descs {

@@ -46,15 +46,26 @@ type Account struct {
 
 // Kind is a kind of jobs.
 type Kind struct {
-	Name   string // its key in the file, and the label resource
-	IDFlag string // the flag that its IDs come from
-	Jobs   func(*Account) *Jobs
+	Name       string // its key in the file, and the label resource
+	IDFlag     string // the flag that its IDs come from
+	IDVariable string // the same from the environment
+
+	of func(*Account) **Jobs
 }
 
 // Kinds are all kinds that an account may watch.
 var Kinds = []Kind{
-	{"embed_jobs", "job-id", func(a *Account) *Jobs { return a.EmbedJobs }},
+	{"embed_jobs", "job-id", "COHERE_JOB_IDS", func(a *Account) **Jobs { return &a.EmbedJobs }},
 }
+
+// Jobs returns what the account watches of the kind, nil if that is nothing.
+func (k Kind) Jobs(a *Account) *Jobs { return *k.of(a) }
+
+// Watch has the account watch jobs of the kind.
+func (k Kind) Watch(a *Account, jobs *Jobs) { *k.of(a) = jobs }
+
+// Word is the kind's name on the command line: embed-jobs.
+func (k Kind) Word() string { return strings.ReplaceAll(k.Name, "_", "-") }
 
 // Jobs is what to watch of one kind, and how. Start from DefaultJobs.
 type Jobs struct {
@@ -273,4 +284,12 @@ func (j *Jobs) problem() (key string, err error) {
 		return "discover.max_jobs", errors.New("must be at least 1")
 	}
 	return "", nil
+}
+
+// Equal reports whether the same is discovered.
+func (d *Discover) Equal(other *Discover) bool {
+	if d == nil || other == nil {
+		return d == other
+	}
+	return d.MaxAge == other.MaxAge && d.Name.String() == other.Name.String() && d.MaxJobs == other.MaxJobs
 }

@@ -5,112 +5,130 @@ package flags
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/common/config"
-	"github.com/prometheus/common/model"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // keyVariable holds the API key itself. It is the one that Cohere's SDKs use,
 // and there is no flag for it: flags show in the list of processes.
 const keyVariable = "CO_API_KEY"
 
-// Account are the flags of the one account that needs no file.
+// Account is the flags of the one account that needs no file.
 type Account struct {
-	account    collector.AccountConfig
-	jobIDs     []string
+	account    config.Account
+	jobs       config.Jobs // of every kind, but for IDs and discovery
+	ids        map[string]*[]string
 	keyFile    string
-	discover   bool
-	discovery  collector.Discover
+	discover   []string // kinds
+	discovery  config.Discover
 	expression string
 
-	given     map[string]*bool // which flags were
+	given     map[string]*bool // which flags were, by name without --cohere.
 	variables []string         // that set flags, and the key
 }
 
 // Add adds the flags of an account.
 func Add(app *kingpin.Application) *Account {
 	f := &Account{
-		account:   collector.DefaultAccountConfig(),
-		discovery: collector.DefaultDiscover(),
+		account:   config.Default(),
+		jobs:      config.DefaultJobs(),
+		ids:       map[string]*[]string{},
+		discovery: config.DefaultDiscover(),
 		given:     map[string]*bool{},
-		variables: []string{"COHERE_JOB_IDS", "COHERE_API_KEY_FILE", keyVariable, "CO_API_URL", "COHERE_DISCOVER"},
 	}
 	flag := func(name, help string) *kingpin.FlagClause {
-		given := new(bool)
-		f.given["--cohere."+name] = given
-		return app.Flag("cohere."+name, help).IsSetByUser(given)
+		f.given[name] = new(bool)
+		return app.Flag("cohere."+name, help).IsSetByUser(f.given[name])
 	}
-	a, d := &f.account, &f.discovery
-	flag("job-id", "Job to fetch. Repeatable, and each value may be a list, separated by commas or white space.").PlaceHolder("ID").Envar("COHERE_JOB_IDS").StringsVar(&f.jobIDs)
+	a, j, d := &f.account, &f.jobs, &f.discovery
+	for _, kind := range config.Kinds {
+		f.variables = append(f.variables, kind.IDVariable)
+		f.ids[kind.Name] = flag(kind.IDFlag, "Job to fetch, one of "+kind.Word()+". Repeatable, and each value may be a list, separated by commas or white space.").PlaceHolder("ID").Envar(kind.IDVariable).Strings()
+	}
+	f.variables = append(f.variables, "COHERE_API_KEY_FILE", keyVariable, "CO_API_URL", "COHERE_DISCOVER")
 	flag("api-key-file", "File with the API key. A changed file is used at the next request. The key itself may be in "+keyVariable+".").PlaceHolder("FILE").Envar("COHERE_API_KEY_FILE").StringVar(&f.keyFile)
 	flag("base-url", "Where the API is.").Envar("CO_API_URL").Default(a.BaseURL).StringVar(&a.BaseURL)
 	flag("client-name", "Sent as X-Client-Name.").Default(a.ClientName).StringVar(&a.ClientName)
 	flag("timeout", "Limit of one API request.").Default(a.Timeout.String()).SetValue(&a.Timeout)
-	flag("max-concurrent-requests", "API requests under way at once.").Default(strconv.Itoa(a.MaxConcurrentRequests)).IntVar(&a.MaxConcurrentRequests)
-	flag("requests-per-minute", "Budget of API requests in any minute; 0 sets no limit.").Default("0").Float64Var(&a.RequestsPerMinute)
-	flag("refresh-interval", "A job younger than this is not fetched again. Set it a little below the scrape interval.").Default(a.RefreshInterval.String()).SetValue(&a.RefreshInterval)
-	flag("settled-interval", "The same for complete, cancelled and failed jobs, where it is the longer of the two.").Default(a.SettledInterval.String()).SetValue(&a.SettledInterval)
-	flag("max-staleness", "How far beyond its interval an active job's last known values are served.").Default(a.MaxStaleness.String()).SetValue(&a.MaxStaleness)
-	flag("fetch", "One request for each job (get), or one for all (list). With discovery list is the default.").PlaceHolder("get|list").EnumVar(&a.Fetch, collector.FetchGet, collector.FetchList)
-	flag("discover", "Also watch every job that the API lists, within the next three bounds.").Envar("COHERE_DISCOVER").BoolVar(&f.discover)
+	flag("max-concurrent-requests", "API requests in flight at once, for each kind of jobs.").Default(strconv.Itoa(j.MaxConcurrentRequests)).IntVar(&j.MaxConcurrentRequests)
+	flag("requests-per-minute", "Budget of API requests in any minute, for each kind of jobs; 0 sets no limit.").Default(strconv.FormatFloat(j.RequestsPerMinute, 'f', -1, 64)).Float64Var(&j.RequestsPerMinute)
+	flag("refresh-interval", "A job younger than this is not fetched again. Set it a little below the scrape interval.").Default(j.RefreshInterval.String()).SetValue(&j.RefreshInterval)
+	flag("settled-interval", "The same for jobs that have come to their end, where it is the longer of the two.").Default(j.SettledInterval.String()).SetValue(&j.SettledInterval)
+	flag("max-staleness", "How far beyond its interval an active job's last known values are served.").Default(j.MaxStaleness.String()).SetValue(&j.MaxStaleness)
+	flag("fetch", "One request for each job (get), or one for all (list). With discovery list is the default.").PlaceHolder("get|list").EnumVar(&j.Fetch, config.FetchGet, config.FetchList)
+	flag("discover", "Also watch every job of that kind that the API lists, within the next three bounds: "+kindNames()+". Repeatable, and each value may be a list.").PlaceHolder("KIND").Envar("COHERE_DISCOVER").StringsVar(&f.discover)
 	flag("discover.max-age", "By creation time.").Default("7d").SetValue(&d.MaxAge)
 	flag("discover.name", "Anchored RE2, as in Prometheus.").Default(d.Name.String()).StringVar(&f.expression)
-	flag("discover.max-jobs", "The newest; the rest are counted in cohere_embed_jobs_dropped.").Default(strconv.Itoa(d.MaxJobs)).IntVar(&d.MaxJobs)
+	flag("discover.max-jobs", "Of each kind, the newest; the rest are counted in metrics whose names end in _dropped.").Default(strconv.Itoa(d.MaxJobs)).IntVar(&d.MaxJobs)
 	return f
+}
+
+// kindNames is the values of --cohere.discover.
+func kindNames() string {
+	var names []string
+	for _, kind := range config.Kinds {
+		names = append(names, kind.Word())
+	}
+	return strings.Join(names, " or ")
 }
 
 // Config returns the configuration of flags and environment, or that of file, or
 // one for the demonstration, which lacks the address, the key and, unless they
 // were given, the jobs.
-func (f *Account) Config(file string, demo bool, logger log.Logger) (*collector.Config, error) {
+func (f *Account) Config(file string, demo bool, logger log.Logger) (*config.Config, error) {
 	switch {
 	case demo && file != "":
 		return nil, errors.New("--demo watches its own account; leave out --config.file and COHERE_EXPORTER_CONFIG_FILE")
 	case demo:
-		account := collector.DefaultAccountConfig()
-		if *f.given["--cohere.job-id"] {
-			account.JobIDs = splitIDs(f.jobIDs)
-		}
-		delete(f.given, "--cohere.job-id")
-		if err := account.Validate(); err != nil {
+		if err := f.alone("--demo", logger, "job-id", "batch-id", "max-concurrent-requests", "requests-per-minute",
+			"refresh-interval", "settled-interval", "max-staleness", "fetch"); err != nil {
 			return nil, err
 		}
-		return &collector.Config{Accounts: []collector.AccountConfig{account}}, f.notBeside("--demo", logger)
+		f.account.BaseURL = config.Default().BaseURL // without CO_API_URL
+		f.discover = nil
 	case file != "":
-		if err := f.notBeside("--config.file", logger); err != nil {
+		if err := f.alone("--config.file", logger); err != nil {
 			return nil, err
 		}
-		cfg, err := collector.LoadFile(file)
+		cfg, err := config.LoadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("--config.file: %w", err)
 		}
 		return cfg, nil
 	}
-	if err := f.finish(); err != nil {
+	if err := f.watch(demo); err != nil {
 		return nil, err
 	}
-	return &collector.Config{Accounts: []collector.AccountConfig{f.account}}, nil
+	if !demo {
+		if err := f.authorize(); err != nil {
+			return nil, err
+		}
+	}
+	return &config.Config{Accounts: []config.Account{f.account}}, nil
 }
 
-// notBeside refuses account flags beside another source of accounts, and tells
-// of variables that count for nothing there.
-func (f *Account) notBeside(other string, logger log.Logger) error {
+// alone refuses account flags, but for some, beside another source of accounts,
+// and warns of variables that count for nothing there.
+func (f *Account) alone(other string, logger log.Logger, but ...string) error {
 	for _, name := range slices.Sorted(maps.Keys(f.given)) {
-		if *f.given[name] {
-			return fmt.Errorf("%s cannot be used with %s; leave out one of them", name, other)
+		if *f.given[name] && !slices.Contains(but, name) {
+			return fmt.Errorf("--cohere.%s cannot be used with %s; leave out one of them", name, other)
+		}
+	}
+	for _, kind := range config.Kinds { // from the environment
+		if !*f.given[kind.IDFlag] {
+			*f.ids[kind.Name] = nil
 		}
 	}
 	ignored := slices.DeleteFunc(slices.Clone(f.variables), func(name string) bool { return os.Getenv(name) == "" })
@@ -120,37 +138,48 @@ func (f *Account) notBeside(other string, logger log.Logger) error {
 	return nil
 }
 
-// finish makes an account of the flags.
-func (f *Account) finish() (err error) {
-	a := &f.account
-	a.JobIDs = splitIDs(f.jobIDs)
-	if f.discover {
-		if f.discovery.Name, err = collector.NewRegexp(f.expression); err != nil {
-			return fmt.Errorf("--cohere.discover.name: %w", err)
+// watch adds what to watch to the account.
+func (f *Account) watch(demo bool) (err error) {
+	discover := map[string]bool{}
+	for _, word := range client.SplitIDs(f.discover...) {
+		kind := slices.IndexFunc(config.Kinds, func(k config.Kind) bool { return k.Word() == word })
+		if kind < 0 {
+			return fmt.Errorf("--cohere.discover: %q is no kind of jobs; it takes %s", word, kindNames())
 		}
-		a.Discover = &f.discovery
+		discover[config.Kinds[kind].Name] = true
 	}
 	for _, name := range []string{"max-age", "name", "max-jobs"} {
-		if name = "--cohere.discover." + name; *f.given[name] && !f.discover {
-			return errors.New(name + " needs --cohere.discover")
+		if name = "discover." + name; *f.given[name] && len(discover) == 0 {
+			return fmt.Errorf("--cohere.%s needs --cohere.discover", name)
 		}
 	}
-	if len(a.JobIDs) == 0 && !f.discover {
+	if f.discovery.Name, err = config.NewRegexp(f.expression); err != nil {
+		return fmt.Errorf("--cohere.discover.name: %w", err)
+	}
+	watched := false
+	for _, kind := range config.Kinds {
+		jobs := f.jobs
+		jobs.IDs = client.SplitIDs(*f.ids[kind.Name]...)
+		if discover[kind.Name] {
+			jobs.Discover = &f.discovery
+		}
+		if len(jobs.IDs) > 0 || jobs.Discover != nil || demo {
+			kind.Watch(&f.account, &jobs)
+			watched = true
+		}
+	}
+	if !watched {
 		return errors.New("nothing to watch: set --cohere.job-id (or COHERE_JOB_IDS), or --cohere.discover, or try --demo")
 	}
-	if err := a.Validate(); err != nil {
-		return err
-	}
-	a.HTTPClientConfig.Authorization = &config.Authorization{CredentialsFile: f.keyFile}
+	return f.account.Validate()
+}
+
+// authorize adds the key to the account.
+func (f *Account) authorize() error {
+	a := &f.account
+	a.HTTPClientConfig.Authorization = &promconfig.Authorization{CredentialsFile: f.keyFile}
 	if f.keyFile != "" {
-		_, err := client.KeyFile(f.keyFile)()
-		if e, ok := errors.AsType[*fs.PathError](err); ok {
-			err = e.Err // without the path: it could be the key
-		}
-		if err != nil {
-			return fmt.Errorf("--cohere.api-key-file: %w; name a file that holds the API key in one line", err)
-		}
-		return nil
+		return a.KeyProblem()
 	}
 	key := os.Getenv(keyVariable)
 	if key == "" {
@@ -159,71 +188,6 @@ func (f *Account) finish() (err error) {
 	if _, err := client.StaticKey(key)(); err != nil {
 		return fmt.Errorf("%s %w; set it to the API key, or set --cohere.api-key-file", keyVariable, err)
 	}
-	a.HTTPClientConfig.Authorization.Credentials = config.Secret(key)
+	a.HTTPClientConfig.Authorization.Credentials = promconfig.Secret(key)
 	return nil
 }
-
-// splitIDs takes lists of job IDs apart.
-func splitIDs(lists []string) (ids []string) {
-	for _, list := range lists {
-		ids = append(ids, strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })...)
-	}
-	return ids
-}
-
-// Duration is the value of a flag in Prometheus's format, which knows days.
-func Duration(flag *kingpin.FlagClause) *model.Duration {
-	var d model.Duration
-	flag.SetValue(&d)
-	return &d
-}
-
-// NameErrors makes the errors of all flags tell which flag they are about, and
-// what it takes.
-func NameErrors(app *kingpin.Application) {
-	for _, flag := range app.Model().Flags {
-		named := namedValue{flag.Value, flag.Name}
-		switch flag.Value.(type) {
-		case interface{ IsBoolFlag() bool }:
-			app.GetFlag(flag.Name).SetValue(namedBool{named})
-		case interface{ IsCumulative() bool }: // takes any text
-		default:
-			app.GetFlag(flag.Name).SetValue(named)
-		}
-	}
-}
-
-type namedValue struct {
-	kingpin.Value
-	name string
-}
-
-func (v namedValue) Set(s string) error {
-	err := v.Value.Set(s)
-	takes := ""
-	switch value := v.Value.(type) {
-	case *model.Duration:
-		takes = "a duration such as 30s, 5m or 7d"
-	case kingpin.Getter:
-		switch value.Get().(type) {
-		case int:
-			takes = "a whole number"
-			_, err = strconv.Atoi(s) // kingpin would cut 1.5 to 1
-		case float64:
-			takes = "a number"
-		case bool:
-			takes = "true or false"
-		}
-	}
-	switch {
-	case err == nil:
-		return nil
-	case takes == "":
-		return fmt.Errorf("--%s: %w", v.name, err)
-	}
-	return fmt.Errorf("--%s takes %s, not %q", v.name, takes, s)
-}
-
-type namedBool struct{ namedValue }
-
-func (namedBool) IsBoolFlag() bool { return true }

@@ -36,6 +36,15 @@ type Wish struct {
 	Class int // lower classes are sent first, and within one what was not sent for longest
 }
 
+// Compare is negative if the task of w is to be sent before that of other.
+func (w Wish) Compare(other Wish) int {
+	return cmp.Or(
+		cmp.Compare(w.Class, other.Class),
+		cmp.Compare(w.Task.lastSent, other.Task.lastSent),
+		cmp.Compare(w.Task.ID, other.Task.ID),
+	)
+}
+
 // Why says why a task that was due was not sent.
 type Why int
 
@@ -112,8 +121,7 @@ type Scheduler struct {
 
 // request is one that passes wait for.
 type request struct {
-	task    *Task
-	class   int
+	Wish
 	permit  *permit // nil while queued
 	waiting []*pass
 }
@@ -158,7 +166,7 @@ func (s *Scheduler) Forget() { s.Do(func() { s.limit.forget(s.tick()) }) }
 // The lock has to be held, as within Do.
 func (s *Scheduler) Drop(wanted func(*Task) bool) {
 	s.queue = slices.DeleteFunc(s.queue, func(r *request) bool {
-		if !wanted(r.task) {
+		if !wanted(r.Task) {
 			s.skip(r, Deadline)
 			return true
 		}
@@ -210,33 +218,29 @@ func (s *Scheduler) end(p *pass) {
 // plan queues what is due in a pass. It returns false if that is nothing.
 func (s *Scheduler) plan(p *pass) bool {
 	for _, wish := range s.source.Due(Pass{p}) {
-		if t := wish.Task; (Pass{p}).Allows(t) {
-			s.join(p, t, wish.Class)
+		if (Pass{p}).Allows(wish.Task) {
+			s.join(p, wish)
 		}
 	}
 	if p.missing == 0 {
 		return false
 	}
 	p.done = make(chan struct{})
-	slices.SortStableFunc(s.queue, func(a, b *request) int {
-		return cmp.Or(
-			cmp.Compare(a.class, b.class),
-			cmp.Compare(a.task.lastSent, b.task.lastSent),
-			cmp.Compare(a.task.ID, b.task.ID),
-		)
-	})
+	slices.SortFunc(s.queue, func(a, b *request) int { return a.Compare(b.Wish) })
 	s.work()
 	return true
 }
 
-// join makes a pass wait for a request for t, and queues one if there is none.
-func (s *Scheduler) join(p *pass, t *Task, class int) {
-	if t.request == nil {
-		t.request = &request{task: t}
-		s.queue = append(s.queue, t.request)
+// join makes a pass wait for a request, and queues one if there is none.
+func (s *Scheduler) join(p *pass, wish Wish) {
+	r := wish.Task.request
+	if r == nil {
+		r = &request{}
+		wish.Task.request = r
+		s.queue = append(s.queue, r)
 	}
-	t.request.class = class
-	t.request.waiting = append(t.request.waiting, p)
+	r.Wish = wish
+	r.waiting = append(r.waiting, p)
 	p.missing++
 }
 
@@ -278,7 +282,7 @@ func (s *Scheduler) next() *request {
 	r := s.queue[0]
 	s.queue = s.queue[1:]
 	r.permit = permit
-	r.task.lastSent, r.task.why, r.task.again = permit.given, NotSkipped, false
+	r.Task.lastSent, r.Task.why, r.Task.again = permit.given, NotSkipped, false
 	return r
 }
 
@@ -293,7 +297,7 @@ func (s *Scheduler) skipQueue(why Why) {
 
 // skip leaves a request for a later pass.
 func (s *Scheduler) skip(r *request, why Why) {
-	s.left(r.task, why)
+	s.left(r.Task, why)
 	s.finish(r)
 }
 
@@ -303,7 +307,7 @@ func (s *Scheduler) left(t *Task, why Why) {
 
 // finish releases the passes that wait for a request.
 func (s *Scheduler) finish(r *request) {
-	r.task.request = nil
+	r.Task.request = nil
 	for _, p := range r.waiting {
 		if p.missing--; p.missing == 0 {
 			close(p.done)
@@ -313,7 +317,7 @@ func (s *Scheduler) finish(r *request) {
 
 // send makes a request, without the lock, and has the answer remembered.
 func (s *Scheduler) send(r *request) {
-	do := s.source.Prepare(r.task)
+	do := s.source.Prepare(r.Task)
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	s.mu.Unlock()
@@ -335,13 +339,13 @@ func (s *Scheduler) send(r *request) {
 
 func (s *Scheduler) remember(r *request, result Result) (change Change) {
 	if result.Refused { // which says nothing of the task
-		s.left(r.task, Gate)
+		s.left(r.Task, Gate)
 		change.Closed = s.limit.refused(r.permit, s.tick(), time.Now(), result.RetryAfter)
 		change.Refusals = s.limit.refusals
 		return change
 	}
-	r.task.lastAnswered = s.tick()
-	r.task.again = result.More
+	r.Task.lastAnswered = s.tick()
+	r.Task.again = result.More
 	if result.Answered && s.limit.answered(r.permit) {
 		change.Opened = true
 		s.work()
@@ -375,7 +379,7 @@ func (s *Scheduler) write(r *request) bool {
 		return false
 	}
 	if r.permit.sent > 1 {
-		s.source.Resent(r.task)
+		s.source.Resent(r.Task)
 	}
 	return true
 }

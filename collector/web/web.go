@@ -38,8 +38,8 @@ type Options struct {
 	Set           *collector.Set
 	Own           *prometheus.Registry // the exporter's own metrics
 	MetricsPath   string
-	TimeoutOffset time.Duration // kept back from Prometheus's scrape timeout
-	Reload        func() error  // nil: there is no such route
+	TimeoutOffset time.Duration               // kept back from Prometheus's scrape timeout
+	Reload        func(context.Context) error // nil: there is no such route
 	Logger        *slog.Logger
 }
 
@@ -112,7 +112,7 @@ func (o Options) metrics() http.Handler {
 // deadline of ctx, and then the exporter's own metrics, which count it.
 func Everything(ctx context.Context, set *collector.Set, own *prometheus.Registry) prometheus.Gatherer {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(inOrder{set.Scrape(ctx), own})
+	reg.MustRegister(inOrder{set.Collector(ctx), own})
 	return reg
 }
 
@@ -145,8 +145,8 @@ func scrapeTimeout(header http.Header, offset time.Duration) time.Duration {
 	return timeout / 2
 }
 
-func (o Options) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := o.Reload(); err != nil {
+func (o Options) reload(w http.ResponseWriter, r *http.Request) {
+	if err := o.Reload(r.Context()); err != nil {
 		http.Error(w, "failed to reload: "+err.Error(), http.StatusInternalServerError)
 		return
 	}

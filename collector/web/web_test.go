@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
@@ -30,15 +31,16 @@ func newHandler(t *testing.T, change func(*web.Options)) (http.Handler, *coherte
 	server := api.StartInMemory()
 	t.Cleanup(server.Close)
 
-	account := collector.DefaultAccountConfig()
-	account.BaseURL = server.URL
-	account.JobIDs = []string{"job-1", "job-hangs"}
-	account.HTTPClientConfig.Authorization = &config.Authorization{Credentials: "key"}
+	account := config.Default()
+	jobs := config.DefaultJobs()
+	account.BaseURL, account.EmbedJobs = server.URL, &jobs
+	jobs.IDs = []string{"job-1", "job-hangs"}
+	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: "key"}
 	if err := account.Timeout.Set("1h"); err != nil {
 		t.Fatal(err)
 	}
 	own := prometheus.NewRegistry()
-	set, err := collector.New(&collector.Config{Accounts: []collector.AccountConfig{account}},
+	set, err := collector.New(&config.Config{Accounts: []config.Account{account}},
 		collector.Options{Registerer: own, DialContext: server.DialContext})
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +103,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%d requests to the API", n)
 		}
 		expect(t, serve(t, h, "GET", "/metrics"), 200, "\ncohere_up 0\n", `cohere_embed_job_up{job_id="job-1"} 1`,
-			`cohere_api_requests_total{code="200",endpoint="get"} 1`) // counted by the scrape that made it
+			`cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 1`) // counted by the scrape that made it
 		if n := len(api.Requests()); n != 2 {
 			t.Errorf("%d requests to the API", n)
 		}
@@ -214,7 +216,7 @@ func TestReload(t *testing.T) {
 		var err error
 		reloads := 0
 		h, _ := newHandler(t, func(o *web.Options) {
-			o.Reload = func() error { reloads++; return err }
+			o.Reload = func(context.Context) error { reloads++; return err }
 		})
 		expect(t, serve(t, h, "GET", "/-/reload"), 405)
 		if reloads != 0 {

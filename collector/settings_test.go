@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
 // readmeTable returns the rows of the README's table that begins with this
@@ -89,22 +89,23 @@ func duration(t *testing.T, s string) time.Duration {
 }
 
 // apply sets what the flags set.
-func (s setting) apply(t *testing.T, c *collector.AccountConfig) {
+func (s setting) apply(t *testing.T, c *config.Account) {
+	c.EmbedJobs.RequestsPerMinute = config.DefaultRequestsPerMinute
 	t.Helper()
 	for _, flag := range s.flags {
 		name, value, _ := strings.Cut(flag, "=")
 		var err error
 		switch name {
 		case "--cohere.requests-per-minute":
-			c.RequestsPerMinute, err = strconv.ParseFloat(value, 64)
+			c.EmbedJobs.RequestsPerMinute, err = strconv.ParseFloat(value, 64)
 		case "--cohere.refresh-interval":
-			err = c.RefreshInterval.Set(value)
+			err = c.EmbedJobs.RefreshInterval.Set(value)
 		case "--cohere.settled-interval":
-			err = c.SettledInterval.Set(value)
+			err = c.EmbedJobs.SettledInterval.Set(value)
 		case "--cohere.max-staleness":
-			err = c.MaxStaleness.Set(value)
+			err = c.EmbedJobs.MaxStaleness.Set(value)
 		case "--cohere.fetch":
-			c.Fetch = value
+			c.EmbedJobs.Fetch = value
 		default:
 			t.Fatalf("the test does not know %s", name)
 		}
@@ -129,7 +130,7 @@ func TestReadmeSettings(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("row %d, list without meta %v", i+1, listWithoutMeta), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					b := newBench(t, s.jobs, func(c *collector.AccountConfig) { s.apply(t, c) })
+					b := newHarness(t, s.jobs, func(c *config.Account) { s.apply(t, c) })
 					b.api.SetLatency(latency)
 					b.user.ListWithoutMeta(listWithoutMeta)
 					b.user.Limit(cohertest.Limit{Requests: perMinute[s.key], Per: time.Minute, CountRefused: true})
@@ -144,7 +145,7 @@ func TestReadmeSettings(t *testing.T) {
 }
 
 // hold scrapes long enough to see each value get old a few times.
-func (s setting) hold(t *testing.T, b *bench) {
+func (s setting) hold(t *testing.T, b *harness) {
 	between := s.interval
 	if strings.Contains(strings.Join(s.flags, " "), "--cohere.refresh-interval=") {
 		between /= 2
@@ -191,10 +192,10 @@ func (s setting) hold(t *testing.T, b *bench) {
 
 // ages scrapes and returns whether everything is up, and when each job was last
 // fetched. A registry would take most of the time of the test.
-func (b *bench) ages() (up bool, fetched []time.Time) {
+func (b *harness) ages() (up bool, fetched []time.Time) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
 	defer cancel()
-	scrape := b.set.Scrape(ctx)
+	scrape := b.set.Collector(ctx)
 	descs := make(chan *prometheus.Desc)
 	go func() { defer close(descs); scrape.Describe(descs) }()
 	var upDesc, fetchedDesc *prometheus.Desc

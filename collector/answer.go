@@ -1,0 +1,124 @@
+package collector
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
+)
+
+// outcome is what came of a request, whatever it was for.
+type outcome[T any] struct {
+	w      *watch[T]
+	http   *http.Client
+	began  time.Time // when it was sent
+	took   time.Duration
+	err    error
+	idle   bool   // nobody uses its connection again
+	hint   string // what to do against a refusal
+	events events
+}
+
+func (w *watch[T]) outcome(hc *http.Client, began time.Time, err error) outcome[T] {
+	return outcome[T]{w: w, http: hc, began: began, took: time.Since(began), err: err}
+}
+
+// remember counts the request, and says what it means to the scheduler.
+func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
+	o.w.counters.count(endpoint, o.took, o.err)
+	o.idle = o.w.closed || o.http != o.w.setup.http
+	refusal, _ := errors.AsType[client.Error](o.err)
+	r.Refused = client.ReasonOf(o.err) == client.RateLimited
+	r.RetryAfter = refusal.RetryAfter
+	r.Answered = client.StatusCode(o.err) != 0 && !r.Refused
+	if r.Refused && o.w.setup.jobs.RequestsPerMinute == 0 {
+		setting := func(name string) string { return o.w.setup.account.Setting(o.w.families.resource + "." + name) }
+		o.hint = "set " + setting("requests_per_minute") + " below the key's limit, and " +
+			setting("refresh_interval") + " and " + setting("settled_interval") + " to ask less often"
+	}
+	return r
+}
+
+// Report implements schedule.Answer.
+func (o *outcome[T]) Report(change schedule.Change) {
+	if o.idle {
+		o.http.CloseIdleConnections()
+	}
+	o.gate(change)
+	o.events.write(o.w.logger, o.w.about...)
+}
+
+// jobAnswer is the answer to a request for a job.
+type jobAnswer[T any] struct {
+	outcome[T]
+	job *job[T]
+	got *T
+}
+
+// Remember implements schedule.Answer.
+func (a *jobAnswer[T]) Remember() schedule.Result {
+	r := a.remember(getEndpoint)
+	j := a.job
+	switch {
+	case r.Refused: // which says nothing of the job
+	case a.w.jobs[j.task.ID] != j: // no longer watched, or of another API
+	case a.err != nil:
+		a.failed(&j.loggedReason, client.ReasonOf(a.err), a.w.families.id, j.task.ID)
+		j.fail(client.ReasonOf(a.err))
+	case a.began.Before(j.fetched): // a list has told something newer
+	default:
+		a.succeeded(j, a.got, a.began)
+		j.tokensKnown = j.settled && !a.began.Before(j.tokensFrom)
+		j.lacksTokens = j.lacksTokens && !j.tokensKnown
+		a.recovered(j)
+	}
+	return r
+}
+
+// failed notes that an attempt failed, for another reason than the one that was
+// logged last, or still.
+func (o *outcome[T]) failed(logged *client.Reason, reason client.Reason, what ...any) {
+	fields := append(what, "reason", reason)
+	if reason == client.NotFound && what[0] == o.w.families.id {
+		fields = append(fields, "hint", "a job is visible only to the user who started it")
+	}
+	if *logged == reason {
+		o.events.debug("fetching still fails", o.err, fields...)
+	} else {
+		o.events.warn("fetching failed", o.err, fields...)
+	}
+	*logged = reason
+}
+
+func (o *outcome[T]) succeeded(j *job[T], got *T, began time.Time) {
+	if before, now := j.succeed(got, began, o.w.policy); before != now {
+		o.events.info("status of job changed", o.w.families.id, j.task.ID, "from", before, "to", now)
+	}
+}
+
+// recovered notes that fetching a job works again, when nothing of it is left to
+// ask for: what failed may be what the list lacks.
+func (o *outcome[T]) recovered(j *job[T]) {
+	if j.loggedReason != "" && !j.lacksTokens {
+		j.loggedReason = ""
+		o.events.info("fetching works again", o.w.families.id, j.task.ID)
+	}
+}
+
+// gate notes what a refusal, or the answer after one, did to the gate.
+func (o *outcome[T]) gate(change schedule.Change) {
+	wait := change.Closed.Round(time.Millisecond)
+	switch {
+	case change.Opened:
+		o.events.info("API accepts requests again")
+	case change.Closed == 0:
+	case change.Refusals > 1:
+		o.events.debug("API still refuses requests", o.err, "wait", wait)
+	case o.hint != "":
+		o.events.warn("API refuses requests; not asking for a while", o.err, "wait", wait, "hint", o.hint)
+	default:
+		o.events.warn("API refuses requests; not asking for a while", o.err, "wait", wait)
+	}
+}

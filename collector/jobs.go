@@ -1,0 +1,270 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
+	"github.com/cohere-exporter/cohere_exporter/collector/series"
+)
+
+// watcher is a watch, whatever its T.
+type watcher interface {
+	apply(setup)
+	collect(ctx context.Context) resourceView
+	warn(text string)
+	cancel()
+	close()
+}
+
+// watch is the jobs of one kind in one account: where their IDs come from, what
+// is due, what an answer changes. It is the source that its scheduler works for.
+type watch[T any] struct {
+	families   *families[T]
+	labels     series.Labels // that all series of the account begin with
+	about      []any         // fields of every line of the log
+	logger     log.Logger
+	registered counters // of all watches
+	scheduler  *schedule.Scheduler
+
+	// The scheduler's lock guards the rest.
+	setup    setup
+	policy   policy
+	counters counters
+	ids      ids
+	jobs     map[string]*job[T] // by ID
+	sorted   []*job[T]          // by ID
+	known    []*known           // of sorted
+	list     *list[T]
+	warned   map[string]bool // the API's warnings that were logged
+	closed   bool
+}
+
+// ids is where the IDs of jobs come from.
+type ids struct {
+	static     []string // flags or configuration
+	fromFiles  []string
+	discovered []string
+	dropped    int // by discovery, which found more than it may
+}
+
+// setup is what a watch is configured with.
+type setup struct {
+	account *config.Account
+	jobs    *config.Jobs
+	http    *http.Client
+	client  *client.Client
+	files   *jobfile.Follower // nil without any
+	newAPI  bool              // or another key
+}
+
+// maxWarned is how many different warnings of the API are logged.
+const maxWarned = 100
+
+func (f *families[T]) watch(a *account, s *Set) watcher {
+	w := &watch[T]{
+		families:   f,
+		labels:     a.labels,
+		about:      append(slices.Clone(a.about), "resource", f.resource),
+		logger:     s.options.Logger,
+		registered: s.counters,
+		warned:     map[string]bool{},
+		list:       &list[T]{},
+	}
+	w.scheduler = schedule.New(w, schedule.Limits{Concurrent: 1})
+	return w
+}
+
+// curried are the labels that the counters of the watch share.
+func (w *watch[T]) curried() prometheus.Labels {
+	labels := prometheus.Labels{"resource": w.families.resource}
+	for _, pair := range w.labels {
+		labels[pair.GetName()] = pair.GetValue()
+	}
+	return labels
+}
+
+// apply replaces the configuration. Of another API, or with another key, nothing
+// is known.
+func (w *watch[T]) apply(next setup) {
+	var es events
+	var replaced *http.Client
+	if next.newAPI {
+		w.scheduler.Forget()
+	}
+	w.scheduler.SetLimits(limitsOf(next.jobs))
+	w.scheduler.Do(func() {
+		before := w.setup
+		if before.http != next.http {
+			replaced = before.http
+		}
+		w.setup, w.policy = next, policyOf(next.jobs)
+		if next.newAPI {
+			w.jobs, w.ids, w.list = nil, ids{}, &list[T]{}
+		}
+		if before.jobs != nil && !before.jobs.Discover.Equal(next.jobs.Discover) {
+			w.list.restart()
+			w.list.changed = true
+		}
+		if next.jobs.Discover == nil {
+			w.ids.discovered, w.ids.dropped = nil, 0
+		}
+		w.counters = w.registered.of(w.curried())
+		w.counters.start(w.endpoints()...)
+		w.ids.static = distinct(next.jobs.IDs, func(id string) {
+			es.warn("job ID is given more than once", nil, w.families.id, id)
+		})
+		w.ids.fromFiles = nil
+		w.readFiles()
+		w.rewatch()
+	})
+	if replaced != nil {
+		replaced.CloseIdleConnections()
+	}
+	es.write(w.logger, w.about...)
+}
+
+func (w *watch[T]) endpoints() []string {
+	if w.policy.usesList() {
+		return []string{getEndpoint, listEndpoint}
+	}
+	return []string{getEndpoint}
+}
+
+// distinct leaves out what is there twice.
+func distinct(ids []string, twice func(id string)) []string {
+	seen := make(map[string]int, len(ids))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		if seen[id]++; seen[id] == 2 {
+			twice(id)
+		}
+		return seen[id] > 1
+	})
+}
+
+// cancel gives up the requests in flight.
+func (w *watch[T]) cancel() { w.scheduler.Close() }
+
+// close ends the watch. Scrapes that wait still get their answers.
+func (w *watch[T]) close() {
+	var hc *http.Client
+	w.scheduler.Do(func() {
+		w.closed, hc = true, w.setup.http
+		w.counters = newCounters(nil).of(prometheus.Labels{"resource": w.families.resource}) // late answers bring no series back
+		w.registered.forget(w.curried())
+	})
+	hc.CloseIdleConnections()
+}
+
+// readFiles takes over the IDs that are known from files, and reports whether
+// there are others than before.
+func (w *watch[T]) readFiles() (changed bool) {
+	if w.setup.files == nil {
+		return false
+	}
+	found := w.setup.files.Result().IDs
+	changed = !slices.Equal(found, w.ids.fromFiles)
+	w.ids.fromFiles = found
+	return changed
+}
+
+// rewatch follows which jobs there are to watch. Those that stay keep what is
+// known of them.
+func (w *watch[T]) rewatch() {
+	ids := slices.Concat(w.ids.static, w.ids.fromFiles, w.ids.discovered)
+	jobs := make(map[string]*job[T], len(ids))
+	for _, id := range ids {
+		if jobs[id] = w.jobs[id]; jobs[id] == nil {
+			jobs[id] = newJob(id, w.labels, w.families)
+		}
+	}
+	w.jobs = jobs
+	w.sorted = slices.SortedFunc(maps.Values(jobs), func(x, y *job[T]) int { return cmp.Compare(x.task.ID, y.task.ID) })
+	w.known = make([]*known, len(w.sorted))
+	for i, j := range w.sorted {
+		w.known[i] = &j.known
+	}
+	w.scheduler.Drop(func(t *schedule.Task) bool {
+		j := jobs[t.ID]
+		return t == &w.list.task || j != nil && t == &j.task
+	})
+}
+
+// collect fetches what is due and allowed, until the deadline of ctx, and
+// returns what is known then.
+func (w *watch[T]) collect(ctx context.Context) (r resourceView) {
+	w.scheduler.Do(func() {
+		if w.setup.files != nil {
+			w.setup.files.Check()
+		}
+		if w.readFiles() {
+			w.rewatch()
+		}
+	})
+	w.scheduler.Wait(ctx, func(p schedule.Pass) { r = w.look(p) })
+	return r
+}
+
+// Due implements schedule.Source.
+func (w *watch[T]) Due(p schedule.Pass) []schedule.Wish {
+	return plan(&w.list.listKnown, w.known, time.Now(), p, w.policy)
+}
+
+// Prepare implements schedule.Source.
+func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
+	began, c, hc := time.Now(), w.setup.client, w.setup.http
+	timeout, get, list := time.Duration(w.setup.account.Timeout), w.families.get, w.families.list
+	if t == &w.list.task {
+		l, token, page := w.list, w.list.token, w.newPage(began)
+		return func(ctx context.Context) schedule.Answer {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			next, err := list(ctx, c, token, page.add)
+			return &listAnswer[T]{w.outcome(hc, began, err), l, page, token, next}
+		}
+	}
+	j := w.jobs[t.ID]
+	return func(ctx context.Context) schedule.Answer {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		got, err := get(ctx, c, j.task.ID)
+		return &jobAnswer[T]{w.outcome(hc, began, err), j, &got}
+	}
+}
+
+// Skipped implements schedule.Source.
+func (w *watch[T]) Skipped(why schedule.Why, n int) {
+	w.counters.skipped.WithLabelValues(skipReasons[why]).Add(float64(n))
+}
+
+// Resent implements schedule.Source.
+func (w *watch[T]) Resent(t *schedule.Task) { // the request before got no answer
+	endpoint := getEndpoint
+	if t == &w.list.task {
+		endpoint = listEndpoint
+	}
+	w.counters.requests.WithLabelValues(endpoint, "error").Inc()
+}
+
+// warn is called by the client with the API's warnings.
+func (w *watch[T]) warn(text string) {
+	var es events
+	w.scheduler.Do(func() {
+		w.counters.warnings.WithLabelValues().Inc()
+		if !w.warned[text] && len(w.warned) < maxWarned {
+			w.warned[text] = true
+			es.warn("API warns", nil, "warning", text)
+		}
+	})
+	es.write(w.logger, w.about...)
+}

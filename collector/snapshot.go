@@ -1,0 +1,188 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
+	"github.com/cohere-exporter/cohere_exporter/collector/series"
+)
+
+// snapshot is what is known at one moment. It does not change.
+type snapshot struct{ accounts []accountView }
+
+// accountView is what is known of an account.
+type accountView struct {
+	resources []resourceView // one for each kind
+	gauges    []series.Gauge
+}
+
+// resourceView is what is known of the jobs of one kind.
+type resourceView struct {
+	up     bool // every job is, and the list where it is used
+	jobs   []jobView
+	others []series.Gauge
+}
+
+// jobView is what a scrape sends of a job.
+type jobView struct {
+	values []series.Gauge
+	up     *series.Gauge
+	others [3]*series.Gauge // where there are any
+}
+
+// collect sends everything.
+func (s *snapshot) collect(ch chan<- prometheus.Metric) {
+	for _, a := range s.accounts {
+		for i := range a.resources {
+			a.resources[i].collect(ch)
+		}
+		for i := range a.gauges {
+			ch <- &a.gauges[i]
+		}
+	}
+}
+
+// collect sends in the order of labels: the registry sorts, and that costs half
+// the time where all is sorted already.
+func (r *resourceView) collect(ch chan<- prometheus.Metric) {
+	for i := range r.jobs {
+		v := &r.jobs[i]
+		for i := range v.values {
+			ch <- &v.values[i]
+		}
+		ch <- v.up
+		for _, g := range v.others {
+			if g != nil {
+				ch <- g
+			}
+		}
+	}
+	for i := range r.others {
+		ch <- &r.others[i]
+	}
+}
+
+// look returns what is known at the end of a pass.
+func (w *watch[T]) look(p schedule.Pass) resourceView {
+	now, f := time.Now(), w.families
+	r := resourceView{up: true, jobs: make([]jobView, len(w.sorted))}
+	add := func(family *series.Family, value float64, labels ...string) {
+		r.others = append(r.others, family.Gauge(w.labels, value, labels...))
+	}
+	for i, j := range w.sorted {
+		var up bool
+		r.jobs[i], up = w.view(j, now, p)
+		r.up = r.up && up
+	}
+	if w.policy.usesList() {
+		up, reason := w.listState(now, p)
+		add(f.account.listUp, series.Bool(up), f.resource)
+		if !up {
+			add(f.account.listFetchError, 1, f.resource, string(reason))
+		}
+		r.up = r.up && up
+	}
+	if w.policy.discover && !w.list.fetched.IsZero() {
+		add(f.dropped, float64(w.ids.dropped))
+	}
+	add(f.watched, float64(len(w.sorted)))
+	add(f.account.refresh, w.policy.refresh.Seconds(), f.resource)
+	if w.setup.jobs.RequestsPerMinute > 0 {
+		add(f.account.limit, w.setup.jobs.RequestsPerMinute, f.resource)
+	}
+	w.addFiles(add)
+	return r
+}
+
+// addFiles adds a series for each job file. Those whose paths meet in one label
+// value share it.
+func (w *watch[T]) addFiles(add func(f *series.Family, value float64, labels ...string)) {
+	if w.setup.files == nil {
+		return
+	}
+	found := w.setup.files.Result()
+	good := map[string]bool{}
+	var paths []string
+	note := func(file jobfile.File) {
+		path := series.Label(file.Path)
+		was, there := good[path]
+		good[path] = file.Err == nil && (was || !there)
+		if !there {
+			paths = append(paths, path)
+		}
+	}
+	for _, file := range found.Files {
+		note(file)
+	}
+	for _, pattern := range found.Patterns {
+		if pattern.Err != nil {
+			note(pattern)
+		}
+	}
+	for _, path := range paths {
+		add(w.families.account.fileSuccess, series.Bool(good[path]), w.families.resource, path)
+	}
+}
+
+func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass) (v jobView, up bool) {
+	up, reason := w.state(j, now, p)
+	v.up, v.others[0] = &j.upGauge[0], j.success
+	if up {
+		v.up = &j.upGauge[1]
+	} else {
+		v.others[2] = j.failureGauge(reason)
+	}
+	if w.servable(j, now, p) {
+		v.values, v.others[1] = j.values, j.changed
+	}
+	return v, up
+}
+
+// state reports whether a job is up for a scrape: its last attempt worked, and
+// what is known is new enough. If it is not, the reason says why.
+func (w *watch[T]) state(j *job[T], now time.Time, p schedule.Pass) (up bool, reason client.Reason) {
+	listFails := w.policy.list && w.list.reason != "" // for all, but what ranks last anyway
+	switch {
+	case j.reason != "" && (!listFails || j.reason == client.NotFound):
+		return false, j.reason
+	case listFails:
+		return false, w.list.reason
+	case w.servable(j, now, p):
+		return true, ""
+	case j.task.Pending():
+		return false, client.Timeout
+	}
+	why := j.task.Why()
+	if w.policy.list && (j.listed || why == schedule.NotSkipped) { // the list answers for it
+		why = w.list.task.Why()
+	}
+	return false, reasonOf(why)
+}
+
+// servable reports whether a job's values may be served. What the scrape fetched
+// is never stale.
+func (w *watch[T]) servable(j *job[T], now time.Time, p schedule.Pass) bool {
+	if j.fetched.IsZero() {
+		return false
+	}
+	fresh := j.reason == "" && p.Answered(&j.task) ||
+		w.policy.list && j.listed && w.list.reason == "" && p.Answered(&w.list.task)
+	return fresh || w.policy.servable(&j.known, now)
+}
+
+func (w *watch[T]) listState(now time.Time, p schedule.Pass) (up bool, reason client.Reason) {
+	l := w.list
+	switch {
+	case l.reason != "":
+		return false, l.reason
+	case !l.fetched.IsZero() && p.Answered(&l.task), !l.due(w.known, now, w.policy): // however old: it is not to be asked for
+		return true, ""
+	case !l.fetched.IsZero() && w.policy.servable(&l.known, now):
+		return true, ""
+	}
+	return false, reasonOf(l.task.Why())
+}
