@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 )
@@ -24,8 +25,8 @@ func (s Status) Settled() bool {
 	return s == Complete || s == Cancelled || s == Failed
 }
 
-// Optional is a value that the API may leave out. Where it was absent, null or
-// of another type, Valid is false.
+// Optional is a value that the API may leave out. Where it was absent, null, of
+// another type or a time before 1970, Valid is false.
 type Optional[T any] struct {
 	Value T
 	Valid bool
@@ -42,7 +43,9 @@ func (o *Optional[T]) UnmarshalJSON(data []byte) error {
 	case *float64:
 		*v, err = strconv.ParseFloat(string(data), 64)
 	case *time.Time:
-		err = v.UnmarshalJSON(data)
+		if err = v.UnmarshalJSON(data); v.Unix() < 0 {
+			err = errors.New("before 1970")
+		}
 	default:
 		err = json.Unmarshal(data, v)
 	}
