@@ -74,7 +74,7 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	c := &Client{
 		jobs:      root.JoinPath("v1", "embed-jobs"),
 		http:      &still,
-		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}}},
+		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}}},
 		onWarning: func(string) {},
 	}
 	for _, opt := range opts {
@@ -210,15 +210,19 @@ func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 	if warning := resp.Header.Get("X-Api-Warning"); warning != "" {
 		c.onWarning(clean(warning, resp))
 	}
-	if resp.StatusCode == http.StatusOK {
+	err = decode(resp)
+	if err == nil && resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, Error{
-		StatusCode: resp.StatusCode,
-		Message:    message(resp),
-		RetryAfter: retryAfter(resp.Header.Get("Retry-After")),
+	if resp.StatusCode == http.StatusOK {
+		return nil, failed(resp, err)
 	}
+	refusal := Error{StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"))}
+	if err == nil {
+		refusal.Message = message(resp)
+	}
+	return nil, refusal
 }
 
 // message is what the API says of a failure, "" where it says nothing.
@@ -297,44 +301,6 @@ func readAll(buf *bytes.Buffer, resp *http.Response, limit int64) error {
 	return nil
 }
 
-// cappedReader fails after a number of bytes, and remembers how it ended.
-type cappedReader struct {
-	r    io.Reader
-	left int64
-	err  error
-}
-
-func (c *cappedReader) Read(p []byte) (int, error) {
-	if c.err != nil {
-		return 0, c.err
-	}
-	if int64(len(p)) > c.left+1 {
-		p = p[:c.left+1]
-	}
-	n, err := c.r.Read(p)
-	if int64(n) > c.left {
-		n, err = int(c.left), errors.New("too large")
-	}
-	c.left -= int64(n)
-	c.err = err
-	return n, err
-}
-
-// explain says why a body could not be used: err is what its reader met. An
-// answer that the time limit cut short is no invalid one.
-func (c *cappedReader) explain(err error) error {
-	if c.err != nil && !errors.Is(c.err, io.EOF) {
-		err = c.err
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if reason := ReasonOf(err); reason == Timeout || errors.Is(err, context.Canceled) || reason == InvalidResponse {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-}
-
 // unmarshal decodes JSON into v; a value of a wrong type costs itself only.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
@@ -346,8 +312,9 @@ func unmarshal(data []byte, v any) error {
 }
 
 // decodeList reads {"embed_jobs": [...]} and calls each for every entry.
-func decodeList(r io.Reader, each func(Job) error) error {
+func decodeList(r *cappedReader, each func(Job) error) error {
 	dec := json.NewDecoder(r)
+	r.decoded = dec.InputOffset
 	if err := expect(dec, json.Delim('{')); err != nil {
 		return err
 	}

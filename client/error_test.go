@@ -175,6 +175,10 @@ func TestFaults(t *testing.T) {
 	}{
 		{"NotJSON", cohertest.NotJSON, invalid, invalid},
 		{"Empty", cohertest.Empty, invalid, invalid},
+		{"gzip of nothing", func(w http.ResponseWriter, r *http.Request, c *cohertest.Call) {
+			w.Header().Set("Content-Encoding", "gzip")
+			cohertest.Empty(w, r, c)
+		}, invalid, invalid},
 		{"blanks", cohertest.Body(" \n\t"), invalid, invalid},
 		{"Null", cohertest.Null, invalid, invalid},
 		{"Array", cohertest.Array, invalid, invalid},
@@ -184,6 +188,8 @@ func TestFaults(t *testing.T) {
 		{"error with 200", cohertest.Body(`{"message":"` + key + `"}`), invalid, invalid},
 		{"deep", cohertest.Body(`{"x":` + strings.Repeat("[", 20_000)), invalid, invalid},
 		{"CutShort", cohertest.CutShort, invalid, result{"invalid_response", 200, entries / 2}},
+		{"CutShort in gzip", cohertest.Gzip(cohertest.CutShort), invalid, result{"invalid_response", 200, entries / 2}},
+		{"Drip in gzip", cohertest.Gzip(cohertest.Drip), result{"timeout", 200, 0}, result{"timeout", 200, 0}},
 		{"Drip", cohertest.Drip, result{"timeout", 200, 0}, result{"timeout", 200, 0}},
 		{"Hang", cohertest.Hang, result{"timeout", 0, 0}, result{"timeout", 0, 0}},
 		{"Slow", cohertest.Slow(9 * time.Second), good, all},
