@@ -42,6 +42,10 @@ func (o *Optional[T]) UnmarshalJSON(data []byte) error {
 	switch v := any(&o.Value).(type) { // several times faster than another Unmarshal
 	case *float64:
 		*v, err = strconv.ParseFloat(string(data), 64)
+	case *bool:
+		if *v = string(data) == "true"; !*v && string(data) != "false" {
+			err = errors.New("not a bool")
+		}
 	case *time.Time:
 		if err = v.UnmarshalJSON(data); v.Unix() < 0 {
 			err = errors.New("before 1970")

@@ -391,6 +391,17 @@ func TestOptional(t *testing.T) {
 	}
 }
 
+func TestOptionalBool(t *testing.T) {
+	for text, want := range map[string]client.Optional[bool]{
+		"true": some(true), "false": some(false), "null": {}, "0": {}, "1": {}, `"true"`: {}, "[true]": {}, "{}": {},
+	} {
+		got := some(true)
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s: got %+v, error %v", text, got, err)
+		}
+	}
+}
+
 func TestSettled(t *testing.T) {
 	for status, want := range map[client.Status]bool{
 		"processing": false, "complete": true, "cancelling": false, "cancelled": true, "failed": true,
@@ -430,6 +441,17 @@ func seeds() []string {
 		`{"JOB_ID":"ebd-9f8a7c6d5b4e3a21","status":"a","status":null}`,
 		`{"job_id":"ebd-9f8a7c6d5b4e3a21","status":{}}`,
 		`null`, `[]`, `[{}]`, `{`, `""`, `1`, ``, ` `, `{"job_id":`, `{}{}`, deep(100), deep(5000) + "x",
+	}
+}
+
+// BenchmarkEmbedJob leaves the network out.
+func BenchmarkEmbedJob(b *testing.B) {
+	c := answering(exampleJSON)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.EmbedJob(b.Context(), example); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
