@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -59,6 +60,19 @@ func (b *gzipBody) Close() error {
 		b.gunzip, b.err = nil, http.ErrBodyReadAfterClose
 	}
 	return b.ReadCloser.Close()
+}
+
+// buffers hold bodies while they are decoded.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// readAll reads a body of at most limit bytes.
+func readAll(buf *bytes.Buffer, resp *http.Response, limit int64) error {
+	body := &cappedReader{r: resp.Body, left: limit}
+	buf.Reset()
+	if _, err := buf.ReadFrom(body); err != nil {
+		return body.explain(err)
+	}
+	return nil
 }
 
 // cappedReader fails after a number of bytes, and remembers how it ended.

@@ -5,21 +5,15 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/maphash"
 	"io"
-	"iter"
 	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 )
@@ -99,98 +93,6 @@ func (u unredirected) CloseIdleConnections() { closeIdleConnections(u.next) }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
-
-// EmbedJob fetches one job: GET /v1/embed-jobs/{id}. Fields other than job_id
-// and status that are missing or of a wrong type are absent in the Job. The
-// error is an Error if the API refused, or answers to ErrInvalidResponse or
-// ErrNoKey; ReasonOf tells its kind.
-func (c *Client) EmbedJob(ctx context.Context, id string) (Job, error) {
-	job, _, err := c.EmbedJobIfNew(ctx, id, 0)
-	return job, err
-}
-
-// Digest tells answers apart. That of no answer is 0.
-type Digest uint64
-
-var digestSeed = maphash.MakeSeed()
-
-// EmbedJobIfNew is EmbedJob for those who have an answer already: where this one
-// is the same to the byte, which its digest tells, it is not decoded, and the
-// Job is empty. Settled jobs hardly ever change.
-func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (Job, Digest, error) {
-	if err := CheckID(id); err != nil {
-		return Job{}, 0, err
-	}
-	u := *c.jobs
-	u.Path += "/" + id
-	u.RawPath = c.jobs.EscapedPath() + "/" + url.PathEscape(id)
-
-	resp, err := c.do(ctx, &u)
-	if err != nil {
-		return Job{}, 0, err
-	}
-	defer resp.Body.Close()
-	buf := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= maxKeptBytes {
-			buffers.Put(buf)
-		}
-	}()
-	if err := readAll(buf, resp, maxJobBytes); err != nil {
-		return Job{}, 0, failed(resp, err)
-	}
-	digest := Digest(maphash.Bytes(digestSeed, buf.Bytes()))
-	if digest == have {
-		return Job{}, digest, nil
-	}
-	job, err := decodeJob(buf.Bytes(), id, resp)
-	if err != nil {
-		return Job{}, 0, failed(resp, err)
-	}
-	return job, digest, nil
-}
-
-// decodeJob decodes the answer to a request for a job. It copies what it keeps.
-func decodeJob(body []byte, id string, resp *http.Response) (job Job, err error) {
-	switch err := unmarshal(body, &job); {
-	case err != nil:
-		return Job{}, err
-	case job.ID != id:
-		return Job{}, fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(clean(job.ID, resp)))
-	case job.Status == "":
-		return Job{}, fmt.Errorf("%w: no status", ErrInvalidResponse)
-	}
-	return job, nil
-}
-
-// EmbedJobs lists all jobs of the key's user: GET /v1/embed-jobs. Jobs are
-// yielded as they are decoded; entries without job_id or status are left out.
-// An error, of the kinds of EmbedJob's, is yielded last: what came before it
-// is not the whole list.
-func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
-	return func(yield func(Job, error) bool) {
-		resp, err := c.do(ctx, c.jobs)
-		if err != nil {
-			yield(Job{}, err)
-			return
-		}
-		defer resp.Body.Close()
-		stop := errors.New("stop")
-		body := &cappedReader{r: resp.Body, left: maxListBytes}
-		err = decodeList(body, func(job Job) error {
-			if job.ID != "" && job.Status != "" && !yield(job, nil) {
-				return stop
-			}
-			return nil
-		})
-		switch {
-		case err == nil:
-			_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
-		case !errors.Is(err, stop):
-			yield(Job{}, failed(resp, body.explain(err)))
-		}
-	}
-}
 
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
@@ -286,92 +188,4 @@ func retryAfter(s string) time.Duration {
 		return max(time.Until(date), 0)
 	}
 	return 0
-}
-
-// buffers hold bodies while they are decoded.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// readAll reads a body of at most limit bytes.
-func readAll(buf *bytes.Buffer, resp *http.Response, limit int64) error {
-	body := &cappedReader{r: resp.Body, left: limit}
-	buf.Reset()
-	if _, err := buf.ReadFrom(body); err != nil {
-		return body.explain(err)
-	}
-	return nil
-}
-
-// unmarshal decodes JSON into v; a value of a wrong type costs itself only.
-func unmarshal(data []byte, v any) error {
-	err := json.Unmarshal(data, v)
-	// encoding/json skips such a value, goes on, and tells of the first.
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok || err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-}
-
-// decodeList reads {"embed_jobs": [...]} and calls each for every entry.
-func decodeList(r *cappedReader, each func(Job) error) error {
-	dec := json.NewDecoder(r)
-	r.decoded = dec.InputOffset
-	if err := expect(dec, json.Delim('{')); err != nil {
-		return err
-	}
-	found := false
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		if key != "embed_jobs" {
-			var skipped json.RawMessage
-			if err := dec.Decode(&skipped); err != nil {
-				return err
-			}
-			continue
-		}
-		found = true
-		open, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		if open == nil { // null: a user without jobs
-			continue
-		}
-		if open != json.Delim('[') {
-			return errors.New("embed_jobs is not an array")
-		}
-		for dec.More() {
-			var job Job
-			err := dec.Decode(&job)
-			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !ok {
-				return err
-			}
-			if err := each(job); err != nil {
-				return err
-			}
-		}
-		if err := expect(dec, json.Delim(']')); err != nil {
-			return err
-		}
-	}
-	if err := expect(dec, json.Delim('}')); err != nil {
-		return err
-	}
-	if !found {
-		return errors.New("no embed_jobs")
-	}
-	return nil
-}
-
-func expect(dec *json.Decoder, want json.Delim) error {
-	got, err := dec.Token()
-	if err != nil {
-		return err
-	}
-	if got != want {
-		return fmt.Errorf("%v where %v should be", got, want)
-	}
-	return nil
 }
