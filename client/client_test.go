@@ -60,7 +60,7 @@ func (b *bench) as(t testing.TB, key client.Key, opts ...client.Option) *client.
 }
 
 // list collects a list, and the error at its end.
-func (b *bench) list(ctx context.Context) (jobs []client.Job, err error) {
+func (b *bench) list(ctx context.Context) (jobs []client.EmbedJob, err error) {
 	for job, e := range b.EmbedJobs(ctx) {
 		if e != nil {
 			err = errors.Join(err, e)
@@ -622,7 +622,7 @@ func TestEmbedJobIfNew(t *testing.T) {
 		if err != nil || first.ID != example || digest == 0 {
 			t.Fatalf("got %+v, %v, %v", first, digest, err)
 		}
-		if again, same, err := b.EmbedJobIfNew(t.Context(), example, digest); err != nil || same != digest || !reflect.DeepEqual(again, client.Job{}) {
+		if again, same, err := b.EmbedJobIfNew(t.Context(), example, digest); err != nil || same != digest || !reflect.DeepEqual(again, client.EmbedJob{}) {
 			t.Errorf("the same: got %+v, %v, %v", again, same, err)
 		}
 		b.user.Update(example, func(j *cohertest.Job) { j.InputTokens++ })

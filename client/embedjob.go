@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -32,11 +33,11 @@ func (s Status) Settled() bool {
 	return s == Complete || s == Cancelled || s == Failed
 }
 
-// Job is an embed job as the API describes it. Strings that the API left out
+// EmbedJob is an embed job as the API describes it. Strings that the API left out
 // are empty.
 //
 // See https://docs.cohere.com/reference/get-embed-job.
-type Job struct {
+type EmbedJob struct {
 	ID              string              `json:"job_id"`
 	Status          Status              `json:"status"`
 	CreatedAt       Optional[time.Time] `json:"created_at"`
@@ -46,6 +47,31 @@ type Job struct {
 	Name            string              `json:"name"`
 	OutputDatasetID string              `json:"output_dataset_id"`
 	Meta            Meta                `json:"meta"`
+}
+
+// Job is what EmbedJob was called.
+type Job = EmbedJob
+
+// Equal reports whether both say the same: times are compared by instant.
+func (j EmbedJob) Equal(other EmbedJob) bool {
+	m, o := &j.Meta, &other.Meta
+	return j.ID == other.ID &&
+		j.Status == other.Status &&
+		m.Tokens == o.Tokens &&
+		m.BilledUnits == o.BilledUnits &&
+		m.CachedTokens == o.CachedTokens &&
+		m.APIVersion == o.APIVersion &&
+		equalTimes(j.CreatedAt, other.CreatedAt) &&
+		j.InputDatasetID == other.InputDatasetID &&
+		j.OutputDatasetID == other.OutputDatasetID &&
+		j.Model == other.Model &&
+		j.Truncate == other.Truncate &&
+		j.Name == other.Name &&
+		(m.Warnings == nil) == (o.Warnings == nil) && slices.Equal(m.Warnings, o.Warnings)
+}
+
+func equalTimes(a, b Optional[time.Time]) bool {
+	return a.Valid == b.Valid && a.Value.Equal(b.Value)
 }
 
 // Meta is what a job has used, and of which API version.
@@ -82,10 +108,10 @@ type Tokens struct {
 }
 
 // EmbedJob fetches one job: GET /v1/embed-jobs/{id}. Fields other than job_id
-// and status that are missing or of a wrong type are absent in the Job. The
+// and status that are missing or of a wrong type are absent in the job. The
 // error is an Error if the API refused, or answers to ErrInvalidResponse or
 // ErrNoKey; ReasonOf tells its kind.
-func (c *Client) EmbedJob(ctx context.Context, id string) (Job, error) {
+func (c *Client) EmbedJob(ctx context.Context, id string) (EmbedJob, error) {
 	job, _, err := c.EmbedJobIfNew(ctx, id, 0)
 	return job, err
 }
@@ -97,10 +123,10 @@ var digestSeed = maphash.MakeSeed()
 
 // EmbedJobIfNew is EmbedJob for those who have an answer already: where this one
 // is the same to the byte, which its digest tells, it is not decoded, and the
-// Job is empty. Settled jobs hardly ever change.
-func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (Job, Digest, error) {
+// job is empty. Settled jobs hardly ever change.
+func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (EmbedJob, Digest, error) {
 	if err := CheckID(id); err != nil {
-		return Job{}, 0, err
+		return EmbedJob{}, 0, err
 	}
 	u := *c.jobs
 	u.Path += "/" + id
@@ -108,7 +134,7 @@ func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (Job
 
 	resp, err := c.do(ctx, &u)
 	if err != nil {
-		return Job{}, 0, err
+		return EmbedJob{}, 0, err
 	}
 	defer resp.Body.Close()
 	buf := buffers.Get().(*bytes.Buffer)
@@ -118,28 +144,28 @@ func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (Job
 		}
 	}()
 	if err := readAll(buf, resp, maxJobBytes); err != nil {
-		return Job{}, 0, failed(resp, err)
+		return EmbedJob{}, 0, failed(resp, err)
 	}
 	digest := Digest(maphash.Bytes(digestSeed, buf.Bytes()))
 	if digest == have {
-		return Job{}, digest, nil
+		return EmbedJob{}, digest, nil
 	}
 	job, err := decodeJob(buf.Bytes(), id, resp)
 	if err != nil {
-		return Job{}, 0, failed(resp, err)
+		return EmbedJob{}, 0, failed(resp, err)
 	}
 	return job, digest, nil
 }
 
 // decodeJob decodes the answer to a request for a job. It copies what it keeps.
-func decodeJob(body []byte, id string, resp *http.Response) (job Job, err error) {
+func decodeJob(body []byte, id string, resp *http.Response) (job EmbedJob, err error) {
 	switch err := unmarshal(body, &job); {
 	case err != nil:
-		return Job{}, err
+		return EmbedJob{}, err
 	case job.ID != id:
-		return Job{}, fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(clean(job.ID, resp)))
+		return EmbedJob{}, fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(clean(job.ID, resp)))
 	case job.Status == "":
-		return Job{}, fmt.Errorf("%w: no status", ErrInvalidResponse)
+		return EmbedJob{}, fmt.Errorf("%w: no status", ErrInvalidResponse)
 	}
 	return job, nil
 }
@@ -148,17 +174,17 @@ func decodeJob(body []byte, id string, resp *http.Response) (job Job, err error)
 // yielded as they are decoded; entries without job_id or status are left out.
 // An error, of the kinds of EmbedJob's, is yielded last: what came before it
 // is not the whole list.
-func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
-	return func(yield func(Job, error) bool) {
+func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[EmbedJob, error] {
+	return func(yield func(EmbedJob, error) bool) {
 		resp, err := c.do(ctx, c.jobs)
 		if err != nil {
-			yield(Job{}, err)
+			yield(EmbedJob{}, err)
 			return
 		}
 		defer resp.Body.Close()
 		stop := errors.New("stop")
 		body := &cappedReader{r: resp.Body, left: maxListBytes}
-		err = decodeList(body, func(job Job) error {
+		err = decodeList(body, func(job EmbedJob) error {
 			if job.ID != "" && job.Status != "" && !yield(job, nil) {
 				return stop
 			}
@@ -168,7 +194,7 @@ func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[Job, error] {
 		case err == nil:
 			_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
 		case !errors.Is(err, stop):
-			yield(Job{}, failed(resp, body.explain(err)))
+			yield(EmbedJob{}, failed(resp, body.explain(err)))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,8 +52,8 @@ const exampleJSON = `{
  }
 }`
 
-func wantExample() client.Job {
-	return client.Job{
+func wantExample() client.EmbedJob {
+	return client.EmbedJob{
 		ID:              "ebd-9f8a7c6d5b4e3a21",
 		Status:          client.Complete,
 		CreatedAt:       some(time.Date(2024, 4, 10, 14, 22, 35, 0, time.UTC)),
@@ -79,14 +80,14 @@ func wantExample() client.Job {
 }
 
 // checkJob fetches the example, alone and from the list.
-func checkJob(t *testing.T, what string, b *bench, want client.Job) {
+func checkJob(t *testing.T, what string, b *bench, want client.EmbedJob) {
 	t.Helper()
 	got, err := b.EmbedJob(t.Context(), example)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: got  %+v\nwant %+v\nerror %v", what, got, want, err)
 	}
 	jobs, err := b.list(t.Context())
-	if err != nil || !reflect.DeepEqual(jobs, []client.Job{want}) {
+	if err != nil || !reflect.DeepEqual(jobs, []client.EmbedJob{want}) {
 		t.Errorf("%s: list: got  %+v\nwant %+v\nerror %v", what, jobs, want, err)
 	}
 }
@@ -112,7 +113,7 @@ func TestFields(t *testing.T) {
 				`"classifications":6,"pages":7},"tokens":{"input_tokens":8,"output_tokens":9},"cached_tokens":10,` +
 				`"warnings":["a","b"],"new":{"x":[1]}},"new":[{"job_id":"x"}]}`
 		})
-		checkJob(t, "all", b, client.Job{
+		checkJob(t, "all", b, client.EmbedJob{
 			ID:              example,
 			Status:          client.Cancelling,
 			CreatedAt:       some(time.Date(2024, 1, 2, 3, 4, 5, 678e6, time.FixedZone("", 9*60*60))),
@@ -135,28 +136,85 @@ func TestFields(t *testing.T) {
 	})
 }
 
+// Every field counts.
+func TestEqual(t *testing.T) {
+	checkEqual(t, wantExample(), client.EmbedJob.Equal)
+	job, other := wantExample(), wantExample()
+	other.CreatedAt.Value = other.CreatedAt.Value.In(time.FixedZone("", 2*60*60))
+	if !job.Equal(other) {
+		t.Error("the same instant elsewhere differs")
+	}
+	for _, lists := range [][2][]string{{nil, {}}, {{"a"}, {}}, {{"a"}, {"b"}}, {{"a", "b"}, {"b", "a"}}} {
+		job.Meta.Warnings, other.Meta.Warnings = lists[0], lists[1]
+		if job.Equal(other) || other.Equal(job) {
+			t.Errorf("%q equals %q", lists[0], lists[1])
+		}
+	}
+}
+
+// checkEqual changes each field of a value in turn.
+func checkEqual[T any](t *testing.T, value T, equal func(T, T) bool) {
+	t.Helper()
+	if !equal(value, value) {
+		t.Errorf("%+v differs from itself", value)
+	}
+	changed := value
+	var walk func(name string, v reflect.Value)
+	walk = func(name string, v reflect.Value) {
+		before := reflect.New(v.Type()).Elem()
+		before.Set(v)
+		switch x := v.Addr().Interface().(type) {
+		case *time.Time:
+			*x = x.Add(1)
+		case *[]string:
+			*x = append(slices.Clone(*x), "")
+		default:
+			switch v.Kind() {
+			case reflect.Struct:
+				for i := range v.NumField() {
+					walk(name+"."+v.Type().Field(i).Name, v.Field(i))
+				}
+				return
+			case reflect.String:
+				v.SetString(v.String() + "x")
+			case reflect.Float64:
+				v.SetFloat(v.Float() + 1)
+			case reflect.Bool:
+				v.SetBool(!v.Bool())
+			default:
+				t.Fatalf("%s is a %s", name, v.Type())
+			}
+		}
+		if equal(value, changed) || equal(changed, value) {
+			t.Errorf("%s does not count", name)
+		}
+		v.Set(before)
+	}
+	walk("", reflect.ValueOf(&changed).Elem())
+}
+
 // What the simulated API leaves out or spoils.
 func TestSpoiltFields(t *testing.T) {
-	bare := client.Job{ID: example, Status: client.Complete}
+	bare := client.EmbedJob{ID: example, Status: client.Complete}
 	for _, tt := range []struct {
 		name  string
 		fault cohertest.Fault
-		want  func(*client.Job)
+		want  func(*client.EmbedJob)
 	}{
-		{"MissingFields", cohertest.MissingFields, func(j *client.Job) { *j = bare }},
-		{"WrongTypes", cohertest.WrongTypes, func(j *client.Job) { *j = bare }},
-		{"NullFields", cohertest.NullFields, func(j *client.Job) {
+		{"MissingFields", cohertest.MissingFields, func(j *client.EmbedJob) { *j = bare }},
+		{"WrongTypes", cohertest.WrongTypes, func(j *client.EmbedJob) { *j = bare }},
+		{"NullFields", cohertest.NullFields, func(j *client.EmbedJob) {
 			j.Name, j.OutputDatasetID, j.Meta = "", "", client.Meta{}
 		}},
-		{"NullMeta", cohertest.NullMeta, func(j *client.Job) { j.Meta = client.Meta{} }},
-		{"NumbersAsStrings", cohertest.NumbersAsStrings, func(j *client.Job) {
+		{"NullMeta", cohertest.NullMeta, func(j *client.EmbedJob) { j.Meta = client.Meta{} }},
+		{"NumbersAsStrings", cohertest.NumbersAsStrings, func(j *client.EmbedJob) {
 			j.Meta.BilledUnits, j.Meta.Tokens = client.BilledUnits{}, client.Tokens{}
 			j.Meta.CachedTokens = client.Optional[float64]{}
 		}},
-		{"NumbersWithFraction", cohertest.NumbersWithFraction, func(*client.Job) {}},
-		{"NumbersWithExponent", cohertest.NumbersWithExponent, func(*client.Job) {}},
-		{"UnknownStatus", cohertest.UnknownStatus, func(j *client.Job) { j.Status = "hibernating" }},
-		{"InvalidUTF8", cohertest.InvalidUTF8, func(j *client.Job) { j.Name = "caf\uFFFD \uFFFD\uFFFD" }},
+		{"NumbersWithFraction", cohertest.NumbersWithFraction, func(*client.EmbedJob) {}},
+		{"NumbersWithExponent", cohertest.NumbersWithExponent, func(*client.EmbedJob) {}},
+		{"UnknownStatus", cohertest.UnknownStatus, func(j *client.EmbedJob) { j.Status = "hibernating" }},
+		{"InvalidUTF8", cohertest.InvalidUTF8, func(j *client.EmbedJob) { j.Name = "caf\uFFFD \uFFFD\uFFFD" }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := start(t, (*cohertest.API).StartInMemory)
@@ -177,32 +235,32 @@ func TestFieldByField(t *testing.T) {
 	for _, field := range []struct {
 		path  string // in the example
 		typ   string
-		clear func(*client.Job)
+		clear func(*client.EmbedJob)
 	}{
-		{"created_at", "", func(j *client.Job) { j.CreatedAt = client.Optional[time.Time]{} }},
-		{"input_dataset_id", "string", func(j *client.Job) { j.InputDatasetID = "" }},
-		{"model", "string", func(j *client.Job) { j.Model = "" }},
-		{"truncate", "string", func(j *client.Job) { j.Truncate = "" }},
-		{"name", "string", func(j *client.Job) { j.Name = "" }},
-		{"output_dataset_id", "string", func(j *client.Job) { j.OutputDatasetID = "" }},
-		{"meta", "object", func(j *client.Job) { j.Meta = client.Meta{} }},
-		{"meta.api_version", "object", func(j *client.Job) { j.Meta.APIVersion = client.APIVersion{} }},
-		{"meta.api_version.version", "string", func(j *client.Job) { j.Meta.APIVersion.Version = "" }},
-		{"meta.api_version.is_deprecated", "bool", func(j *client.Job) { j.Meta.APIVersion.Deprecated = client.Optional[bool]{} }},
-		{"meta.api_version.is_experimental", "bool", func(j *client.Job) { j.Meta.APIVersion.Experimental = client.Optional[bool]{} }},
-		{"meta.billed_units", "object", func(j *client.Job) { j.Meta.BilledUnits = client.BilledUnits{} }},
-		{"meta.billed_units.images", "number", func(j *client.Job) { j.Meta.BilledUnits.Images = client.Optional[float64]{} }},
-		{"meta.billed_units.input_tokens", "number", func(j *client.Job) { j.Meta.BilledUnits.InputTokens = client.Optional[float64]{} }},
-		{"meta.billed_units.image_tokens", "number", func(j *client.Job) { j.Meta.BilledUnits.ImageTokens = client.Optional[float64]{} }},
-		{"meta.billed_units.output_tokens", "number", func(j *client.Job) { j.Meta.BilledUnits.OutputTokens = client.Optional[float64]{} }},
-		{"meta.billed_units.search_units", "number", func(j *client.Job) { j.Meta.BilledUnits.SearchUnits = client.Optional[float64]{} }},
-		{"meta.billed_units.classifications", "number", func(j *client.Job) { j.Meta.BilledUnits.Classifications = client.Optional[float64]{} }},
-		{"meta.billed_units.pages", "number", func(j *client.Job) { j.Meta.BilledUnits.Pages = client.Optional[float64]{} }},
-		{"meta.tokens", "object", func(j *client.Job) { j.Meta.Tokens = client.Tokens{} }},
-		{"meta.tokens.input_tokens", "number", func(j *client.Job) { j.Meta.Tokens.InputTokens = client.Optional[float64]{} }},
-		{"meta.tokens.output_tokens", "number", func(j *client.Job) { j.Meta.Tokens.OutputTokens = client.Optional[float64]{} }},
-		{"meta.cached_tokens", "number", func(j *client.Job) { j.Meta.CachedTokens = client.Optional[float64]{} }},
-		{"meta.warnings", "array", func(j *client.Job) { j.Meta.Warnings = nil }},
+		{"created_at", "", func(j *client.EmbedJob) { j.CreatedAt = client.Optional[time.Time]{} }},
+		{"input_dataset_id", "string", func(j *client.EmbedJob) { j.InputDatasetID = "" }},
+		{"model", "string", func(j *client.EmbedJob) { j.Model = "" }},
+		{"truncate", "string", func(j *client.EmbedJob) { j.Truncate = "" }},
+		{"name", "string", func(j *client.EmbedJob) { j.Name = "" }},
+		{"output_dataset_id", "string", func(j *client.EmbedJob) { j.OutputDatasetID = "" }},
+		{"meta", "object", func(j *client.EmbedJob) { j.Meta = client.Meta{} }},
+		{"meta.api_version", "object", func(j *client.EmbedJob) { j.Meta.APIVersion = client.APIVersion{} }},
+		{"meta.api_version.version", "string", func(j *client.EmbedJob) { j.Meta.APIVersion.Version = "" }},
+		{"meta.api_version.is_deprecated", "bool", func(j *client.EmbedJob) { j.Meta.APIVersion.Deprecated = client.Optional[bool]{} }},
+		{"meta.api_version.is_experimental", "bool", func(j *client.EmbedJob) { j.Meta.APIVersion.Experimental = client.Optional[bool]{} }},
+		{"meta.billed_units", "object", func(j *client.EmbedJob) { j.Meta.BilledUnits = client.BilledUnits{} }},
+		{"meta.billed_units.images", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.Images = client.Optional[float64]{} }},
+		{"meta.billed_units.input_tokens", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.InputTokens = client.Optional[float64]{} }},
+		{"meta.billed_units.image_tokens", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.ImageTokens = client.Optional[float64]{} }},
+		{"meta.billed_units.output_tokens", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.OutputTokens = client.Optional[float64]{} }},
+		{"meta.billed_units.search_units", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.SearchUnits = client.Optional[float64]{} }},
+		{"meta.billed_units.classifications", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.Classifications = client.Optional[float64]{} }},
+		{"meta.billed_units.pages", "number", func(j *client.EmbedJob) { j.Meta.BilledUnits.Pages = client.Optional[float64]{} }},
+		{"meta.tokens", "object", func(j *client.EmbedJob) { j.Meta.Tokens = client.Tokens{} }},
+		{"meta.tokens.input_tokens", "number", func(j *client.EmbedJob) { j.Meta.Tokens.InputTokens = client.Optional[float64]{} }},
+		{"meta.tokens.output_tokens", "number", func(j *client.EmbedJob) { j.Meta.Tokens.OutputTokens = client.Optional[float64]{} }},
+		{"meta.cached_tokens", "number", func(j *client.EmbedJob) { j.Meta.CachedTokens = client.Optional[float64]{} }},
+		{"meta.warnings", "array", func(j *client.EmbedJob) { j.Meta.Warnings = nil }},
 	} {
 		t.Run(field.path, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -267,7 +325,7 @@ func TestRequiredFields(t *testing.T) {
 		} {
 			b.user.Fail(example, cohertest.Body(tt.raw))
 			job, err := b.EmbedJob(t.Context(), example)
-			if err == nil || err.Error() != tt.want || !reflect.DeepEqual(job, client.Job{}) {
+			if err == nil || err.Error() != tt.want || !reflect.DeepEqual(job, client.EmbedJob{}) {
 				t.Errorf("%s: got %+v, error %v, want %s", tt.raw, job, err, tt.want)
 			}
 			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 {
@@ -455,6 +513,22 @@ func BenchmarkEmbedJob(b *testing.B) {
 	}
 }
 
+func BenchmarkEqual(b *testing.B) {
+	decode := func() (job client.EmbedJob) {
+		if err := json.Unmarshal([]byte(exampleJSON), &job); err != nil {
+			b.Fatal(err)
+		}
+		return job
+	}
+	one, other := decode(), decode()
+	b.ReportAllocs()
+	for b.Loop() {
+		if !one.Equal(other) {
+			b.Fatal("differ")
+		}
+	}
+}
+
 // FuzzJob holds the decoding of a job against one into maps, which knows
 // nothing of the types.
 func FuzzJob(f *testing.F) {
@@ -464,7 +538,7 @@ func FuzzJob(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		job, err := answering(body).EmbedJob(t.Context(), example)
 		if err != nil {
-			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 || !reflect.DeepEqual(job, client.Job{}) {
+			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 || !reflect.DeepEqual(job, client.EmbedJob{}) {
 				t.Errorf("got %+v, error %v", job, err)
 			}
 			checkText(t, err)
@@ -490,7 +564,7 @@ func FuzzJob(f *testing.F) {
 	})
 }
 
-func checkFields(t *testing.T, job client.Job, fields map[string]any) {
+func checkFields(t *testing.T, job client.EmbedJob, fields map[string]any) {
 	t.Helper()
 	at := func(names ...string) any {
 		var v any = fields

@@ -53,7 +53,7 @@ func unmarshal(data []byte, v any) error {
 }
 
 // decodeList reads {"embed_jobs": [...]} and calls each for every entry.
-func decodeList(r *cappedReader, each func(Job) error) error {
+func decodeList(r *cappedReader, each func(EmbedJob) error) error {
 	dec := json.NewDecoder(r)
 	r.decoded = dec.InputOffset
 	if err := expect(dec, json.Delim('{')); err != nil {
@@ -84,7 +84,7 @@ func decodeList(r *cappedReader, each func(Job) error) error {
 			return errors.New("embed_jobs is not an array")
 		}
 		for dec.More() {
-			var job Job
+			var job EmbedJob
 			err := dec.Decode(&job)
 			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !ok {
 				return err

@@ -18,7 +18,7 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 )
 
-func ids(jobs []client.Job) string {
+func ids(jobs []client.EmbedJob) string {
 	var ids []string
 	for _, job := range jobs {
 		ids = append(ids, job.ID)
@@ -65,7 +65,7 @@ func TestList(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := start(t, (*cohertest.API).StartInMemory)
 				b.user.Fail(cohertest.List, cohertest.Body(tt.body))
-				var jobs []client.Job
+				var jobs []client.EmbedJob
 				var err error
 				for job, e := range b.EmbedJobs(t.Context()) {
 					if err != nil {
@@ -73,7 +73,7 @@ func TestList(t *testing.T) {
 					}
 					if err = e; err == nil {
 						jobs = append(jobs, job)
-					} else if !reflect.DeepEqual(job, client.Job{}) {
+					} else if !reflect.DeepEqual(job, client.EmbedJob{}) {
 						t.Errorf("job beside the error: %+v", job)
 					}
 				}
@@ -131,7 +131,7 @@ func TestListWithoutMeta(t *testing.T) {
 		b.user.ListWithoutMeta(true)
 		want := wantExample()
 		want.Meta = client.Meta{}
-		if jobs, err := b.list(t.Context()); err != nil || !reflect.DeepEqual(jobs, []client.Job{want}) {
+		if jobs, err := b.list(t.Context()); err != nil || !reflect.DeepEqual(jobs, []client.EmbedJob{want}) {
 			t.Errorf("got %+v, error %v", jobs, err)
 		}
 	})
@@ -339,7 +339,7 @@ func FuzzList(f *testing.F) {
 		f.Add(`{"embed_jobs":[` + seed + `]}`)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		var got []client.Job
+		var got []client.EmbedJob
 		var err error
 		for job, e := range answering(body).EmbedJobs(t.Context()) {
 			if err != nil {
@@ -373,9 +373,9 @@ func FuzzList(f *testing.F) {
 			}
 			return
 		}
-		var want []client.Job
+		var want []client.EmbedJob
 		for _, entry := range raw {
-			var job client.Job
+			var job client.EmbedJob
 			_ = json.Unmarshal(entry, &job) // as far as it is one
 			if job.ID != "" && job.Status != "" {
 				want = append(want, job)
@@ -448,7 +448,7 @@ func benchmarkList(b *testing.B, n int) {
 		b.SetBytes(int64(len(body)))
 		for b.Loop() {
 			var list struct {
-				EmbedJobs []client.Job `json:"embed_jobs"`
+				EmbedJobs []client.EmbedJob `json:"embed_jobs"`
 			}
 			data, err := io.ReadAll(bytes.NewReader(body))
 			if err != nil {
