@@ -13,9 +13,9 @@ import (
 	"sync"
 )
 
-// decode has the body of an answer decoded while it is read. Requests ask for
-// gzip, so that net/http does not.
-func decode(resp *http.Response) error {
+// decompress has the body of an answer decoded while it is read. Requests ask
+// for gzip, so that net/http does not.
+func decompress(resp *http.Response) error {
 	switch coding := strings.ToLower(strings.Join(resp.Header.Values("Content-Encoding"), ", ")); coding {
 	case "", "identity":
 	case "gzip", "x-gzip":

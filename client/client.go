@@ -5,6 +5,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -28,7 +29,7 @@ const (
 
 // Client fetches embed jobs. It is safe for concurrent use.
 type Client struct {
-	jobs      *url.URL // of the list; a job is below it
+	embedJobs *url.URL // of the list; a job is below it
 	http      *http.Client
 	request   http.Request // what all requests have in common
 	onWarning func(text string)
@@ -66,7 +67,7 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 		still.Transport = unredirected{http.DefaultTransport}
 	}
 	c := &Client{
-		jobs:      root.JoinPath("v1", "embed-jobs"),
+		embedJobs: root.JoinPath("v1", "embed-jobs"),
 		http:      &still,
 		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}}},
 		onWarning: func(string) {},
@@ -94,6 +95,53 @@ func (u unredirected) CloseIdleConnections() { closeIdleConnections(u.next) }
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
+// get asks for the job with that ID below u, and hands the body of the answer
+// to decode, which copies what it keeps.
+func (c *Client) get(ctx context.Context, u *url.URL, id string, decode func(body []byte, resp *http.Response) error) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	job := *u
+	job.Path += "/" + id
+	job.RawPath = u.EscapedPath() + "/" + url.PathEscape(id)
+
+	resp, err := c.do(ctx, &job)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= maxKeptBytes {
+			buffers.Put(body)
+		}
+	}()
+	if err = readAll(body, resp, maxJobBytes); err == nil {
+		err = decode(body.Bytes(), resp)
+	}
+	if err != nil {
+		return failed(resp, err)
+	}
+	return nil
+}
+
+// list asks for u, a list, and calls each for its entries, those of the array
+// of that name, as they are decoded. An entry is each's until it returns. What
+// comes in pages has the token of the next one, or "", written to token.
+func list[T any](ctx context.Context, c *Client, u *url.URL, name string, token *string, each func(*T, *http.Response)) error {
+	resp, err := c.do(ctx, u)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body := &cappedReader{r: resp.Body, left: maxListBytes}
+	if err := decodeList(body, name, token, func(entry *T) { each(entry, resp) }); err != nil {
+		return failed(resp, body.explain(err))
+	}
+	_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
+	return nil
+}
+
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 	req := c.request.WithContext(ctx)
@@ -112,7 +160,7 @@ func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 	if warning := resp.Header.Get("X-Api-Warning"); warning != "" {
 		c.onWarning(clean(warning, resp))
 	}
-	err = decode(resp)
+	err = decompress(resp)
 	if err == nil && resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}

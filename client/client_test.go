@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,15 +58,9 @@ func (b *bench) as(t testing.TB, key client.Key, opts ...client.Option) *client.
 	return client.New(parseURL(t, b.server.URL), authorized(key, b.server.Client.Transport), opts...)
 }
 
-// list collects a list, and the error at its end.
+// list collects a list, as far as it came.
 func (b *bench) list(ctx context.Context) (jobs []client.EmbedJob, err error) {
-	for job, e := range b.EmbedJobs(ctx) {
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
-		jobs = append(jobs, job)
-	}
+	err = b.EachEmbedJob(ctx, func(job *client.EmbedJob) { jobs = append(jobs, *job) })
 	return jobs, err
 }
 
@@ -612,27 +605,4 @@ func TestRawAnswers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// An answer that is known to the byte is not decoded again; any other is.
-func TestEmbedJobIfNew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t, (*cohertest.API).StartInMemory)
-		first, digest, err := b.EmbedJobIfNew(t.Context(), example, 0)
-		if err != nil || first.ID != example || digest == 0 {
-			t.Fatalf("got %+v, %v, %v", first, digest, err)
-		}
-		if again, same, err := b.EmbedJobIfNew(t.Context(), example, digest); err != nil || same != digest || !reflect.DeepEqual(again, client.EmbedJob{}) {
-			t.Errorf("the same: got %+v, %v, %v", again, same, err)
-		}
-		b.user.Update(example, func(j *cohertest.Job) { j.InputTokens++ })
-		next, other, err := b.EmbedJobIfNew(t.Context(), example, digest)
-		if err != nil || other == digest || next.Meta.BilledUnits.InputTokens.Value != first.Meta.BilledUnits.InputTokens.Value+1 {
-			t.Errorf("another: got %+v, %v, %v", next, other, err)
-		}
-		b.user.Fail(example, cohertest.NotJSON)
-		if job, none, err := b.EmbedJobIfNew(t.Context(), example, other); client.ReasonOf(err) != client.InvalidResponse || none != 0 || job.ID != "" {
-			t.Errorf("no job: got %+v, %v, %v", job, none, err)
-		}
-	})
 }

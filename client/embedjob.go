@@ -1,15 +1,9 @@
 package client
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"hash/maphash"
-	"io"
-	"iter"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -48,9 +42,6 @@ type EmbedJob struct {
 	OutputDatasetID string              `json:"output_dataset_id"`
 	Meta            Meta                `json:"meta"`
 }
-
-// Job is what EmbedJob was called.
-type Job = EmbedJob
 
 // Equal reports whether both say the same: times are compared by instant.
 func (j EmbedJob) Equal(other EmbedJob) bool {
@@ -109,56 +100,19 @@ type Tokens struct {
 
 // EmbedJob fetches one job: GET /v1/embed-jobs/{id}. Fields other than job_id
 // and status that are missing or of a wrong type are absent in the job. The
-// error is an Error if the API refused, or answers to ErrInvalidResponse or
+// error is an Error if the API refused, or matches ErrInvalidResponse or
 // ErrNoKey; ReasonOf tells its kind.
-func (c *Client) EmbedJob(ctx context.Context, id string) (EmbedJob, error) {
-	job, _, err := c.EmbedJobIfNew(ctx, id, 0)
+func (c *Client) EmbedJob(ctx context.Context, id string) (job EmbedJob, err error) {
+	err = c.get(ctx, c.embedJobs, id, func(body []byte, resp *http.Response) error {
+		job, err = decodeEmbedJob(body, id, resp)
+		return err
+	})
 	return job, err
 }
 
-// Digest tells answers apart. That of no answer is 0.
-type Digest uint64
-
-var digestSeed = maphash.MakeSeed()
-
-// EmbedJobIfNew is EmbedJob for those who have an answer already: where this one
-// is the same to the byte, which its digest tells, it is not decoded, and the
-// job is empty. Settled jobs hardly ever change.
-func (c *Client) EmbedJobIfNew(ctx context.Context, id string, have Digest) (EmbedJob, Digest, error) {
-	if err := CheckID(id); err != nil {
-		return EmbedJob{}, 0, err
-	}
-	u := *c.jobs
-	u.Path += "/" + id
-	u.RawPath = c.jobs.EscapedPath() + "/" + url.PathEscape(id)
-
-	resp, err := c.do(ctx, &u)
-	if err != nil {
-		return EmbedJob{}, 0, err
-	}
-	defer resp.Body.Close()
-	buf := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= maxKeptBytes {
-			buffers.Put(buf)
-		}
-	}()
-	if err := readAll(buf, resp, maxJobBytes); err != nil {
-		return EmbedJob{}, 0, failed(resp, err)
-	}
-	digest := Digest(maphash.Bytes(digestSeed, buf.Bytes()))
-	if digest == have {
-		return EmbedJob{}, digest, nil
-	}
-	job, err := decodeJob(buf.Bytes(), id, resp)
-	if err != nil {
-		return EmbedJob{}, 0, failed(resp, err)
-	}
-	return job, digest, nil
-}
-
-// decodeJob decodes the answer to a request for a job. It copies what it keeps.
-func decodeJob(body []byte, id string, resp *http.Response) (job EmbedJob, err error) {
+// decodeEmbedJob decodes the answer to a request for a job. It copies what it
+// keeps.
+func decodeEmbedJob(body []byte, id string, resp *http.Response) (job EmbedJob, err error) {
 	switch err := unmarshal(body, &job); {
 	case err != nil:
 		return EmbedJob{}, err
@@ -170,31 +124,14 @@ func decodeJob(body []byte, id string, resp *http.Response) (job EmbedJob, err e
 	return job, nil
 }
 
-// EmbedJobs lists all jobs of the key's user: GET /v1/embed-jobs. Jobs are
-// yielded as they are decoded; entries without job_id or status are left out.
-// An error, of the kinds of EmbedJob's, is yielded last: what came before it
-// is not the whole list.
-func (c *Client) EmbedJobs(ctx context.Context) iter.Seq2[EmbedJob, error] {
-	return func(yield func(EmbedJob, error) bool) {
-		resp, err := c.do(ctx, c.jobs)
-		if err != nil {
-			yield(EmbedJob{}, err)
-			return
+// EachEmbedJob lists all jobs of the key's user: GET /v1/embed-jobs. It calls
+// each with every job as soon as it is decoded, which is each's until it
+// returns; entries without job_id or status are left out. After an error, of
+// the kinds of EmbedJob's, what was listed is not all.
+func (c *Client) EachEmbedJob(ctx context.Context, each func(*EmbedJob)) error {
+	return list(ctx, c, c.embedJobs, "embed_jobs", nil, func(job *EmbedJob, _ *http.Response) {
+		if job.ID != "" && job.Status != "" {
+			each(job)
 		}
-		defer resp.Body.Close()
-		stop := errors.New("stop")
-		body := &cappedReader{r: resp.Body, left: maxListBytes}
-		err = decodeList(body, func(job EmbedJob) error {
-			if job.ID != "" && job.Status != "" && !yield(job, nil) {
-				return stop
-			}
-			return nil
-		})
-		switch {
-		case err == nil:
-			_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
-		case !errors.Is(err, stop):
-			yield(EmbedJob{}, failed(resp, body.explain(err)))
-		}
-	}
+	})
 }

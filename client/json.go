@@ -44,16 +44,24 @@ func (o *Optional[T]) UnmarshalJSON(data []byte) error {
 
 // unmarshal decodes JSON into v; a value of a wrong type costs itself only.
 func unmarshal(data []byte, v any) error {
-	err := json.Unmarshal(data, v)
-	// encoding/json skips such a value, goes on, and tells of the first.
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok || err == nil {
-		return nil
+	if err := lenient(json.Unmarshal(data, v)); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 	}
-	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+	return nil
 }
 
-// decodeList reads {"embed_jobs": [...]} and calls each for every entry.
-func decodeList(r *cappedReader, each func(EmbedJob) error) error {
+// lenient drops the error about a value of a wrong type: encoding/json skips
+// it, goes on, and tells of the first.
+func lenient(err error) error {
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return nil
+	}
+	return err
+}
+
+// decodeList reads {"name": [...], "next_page_token": "..."}, and calls each for
+// every entry. The token is left out if it is nil.
+func decodeList[T any](r *cappedReader, name string, token *string, each func(*T)) error {
 	dec := json.NewDecoder(r)
 	r.decoded = dec.InputOffset
 	if err := expect(dec, json.Delim('{')); err != nil {
@@ -65,35 +73,19 @@ func decodeList(r *cappedReader, each func(EmbedJob) error) error {
 		if err != nil {
 			return err
 		}
-		if key != "embed_jobs" {
+		switch {
+		case key == name:
+			found = true
+			err = decodeEntries(dec, name, each)
+		case key == "next_page_token" && token != nil:
+			if err = dec.Decode(token); err != nil && lenient(err) == nil {
+				err = errors.New("next_page_token is not a string")
+			}
+		default:
 			var skipped json.RawMessage
-			if err := dec.Decode(&skipped); err != nil {
-				return err
-			}
-			continue
+			err = dec.Decode(&skipped)
 		}
-		found = true
-		open, err := dec.Token()
 		if err != nil {
-			return err
-		}
-		if open == nil { // null: a user without jobs
-			continue
-		}
-		if open != json.Delim('[') {
-			return errors.New("embed_jobs is not an array")
-		}
-		for dec.More() {
-			var job EmbedJob
-			err := dec.Decode(&job)
-			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !ok {
-				return err
-			}
-			if err := each(job); err != nil {
-				return err
-			}
-		}
-		if err := expect(dec, json.Delim(']')); err != nil {
 			return err
 		}
 	}
@@ -101,18 +93,38 @@ func decodeList(r *cappedReader, each func(EmbedJob) error) error {
 		return err
 	}
 	if !found {
-		return errors.New("no embed_jobs")
+		return fmt.Errorf("no %s", name)
 	}
 	return nil
 }
 
+// decodeEntries reads an array, or null.
+func decodeEntries[T any](dec *json.Decoder, name string, each func(*T)) error {
+	open, err := dec.Token()
+	switch {
+	case err != nil:
+		return err
+	case open == nil:
+		return nil
+	case open != json.Delim('['):
+		return fmt.Errorf("%s is not an array", name)
+	}
+	var entry, empty T
+	for dec.More() {
+		entry = empty
+		if err := lenient(dec.Decode(&entry)); err != nil {
+			return err
+		}
+		each(&entry)
+	}
+	return expect(dec, json.Delim(']'))
+}
+
+// expect reads a bracket.
 func expect(dec *json.Decoder, want json.Delim) error {
 	got, err := dec.Token()
-	if err != nil {
-		return err
+	if err == nil && got != want {
+		err = fmt.Errorf("%v where %v should be", got, want)
 	}
-	if got != want {
-		return fmt.Errorf("%v where %v should be", got, want)
-	}
-	return nil
+	return err
 }

@@ -38,6 +38,7 @@ func TestList(t *testing.T) {
 		{"without status", `{"embed_jobs":[{"job_id":"x"},` + a + `,{"job_id":"y","status":null},{"job_id":"z","status":{}}]}`, "a", ""},
 		{"of other types", `{"embed_jobs":[null,1,"a",true,[` + c + `],{},` + a + `]}`, "a", ""},
 		{"wrong types within", `{"embed_jobs":[{"job_id":"w","status":"complete","name":1,"meta":"x"},` + a + `]}`, "w a", ""},
+		{"next to nothing", `{"embed_jobs":[{"job_id":"a","status":"complete","name":"n"},{"job_id":"b","status":"x"}],"next_page_token":7}`, "a b", ""},
 		{"twice", `{"embed_jobs":[` + a + `,` + a + `]}`, "a a", ""},
 
 		{"empty object", `{}`, "", "no embed_jobs"},
@@ -65,18 +66,7 @@ func TestList(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := start(t, (*cohertest.API).StartInMemory)
 				b.user.Fail(cohertest.List, cohertest.Body(tt.body))
-				var jobs []client.EmbedJob
-				var err error
-				for job, e := range b.EmbedJobs(t.Context()) {
-					if err != nil {
-						t.Errorf("after the error %v: got %+v, error %v", err, job, e)
-					}
-					if err = e; err == nil {
-						jobs = append(jobs, job)
-					} else if !reflect.DeepEqual(job, client.EmbedJob{}) {
-						t.Errorf("job beside the error: %+v", job)
-					}
-				}
+				jobs, err := b.list(t.Context())
 				if got := ids(jobs); got != tt.ids {
 					t.Errorf("got %s, want %s", got, tt.ids)
 				}
@@ -96,32 +86,6 @@ func TestList(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Each range over a list asks for it anew, and nothing does before.
-func TestListTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t, (*cohertest.API).StartInMemory)
-		list := b.EmbedJobs(t.Context())
-		if got := b.api.Requests(); len(got) != 0 {
-			t.Errorf("asked before it is ranged over: %+v", got)
-		}
-		for range 2 {
-			n := 0
-			for job, err := range list {
-				if err != nil || job.ID != example {
-					t.Errorf("got %+v, error %v", job, err)
-				}
-				n++
-			}
-			if n != 1 {
-				t.Errorf("got %d jobs", n)
-			}
-		}
-		if got := len(b.api.Requests()); got != 2 {
-			t.Errorf("got %d requests", got)
-		}
-	})
 }
 
 // Without meta in the list there are no tokens, which is not the same as zero.
@@ -153,17 +117,17 @@ func TestListStreams(t *testing.T) {
 			})
 			began := time.Now()
 			n := 0
-			for job, err := range b.EmbedJobs(t.Context()) {
-				if want := fmt.Sprint("ebd-", n); err != nil || job.ID != want {
-					t.Errorf("%s: got %+v, error %v", name, job, err)
+			err := b.EachEmbedJob(t.Context(), func(job *client.EmbedJob) {
+				if want := fmt.Sprint("ebd-", n); job.ID != want {
+					t.Errorf("%s: got %+v", name, job)
 				}
 				if got, want := time.Since(began), time.Duration(n)*time.Minute; got != want {
 					t.Errorf("%s: job %d after %v, want %v", name, n, got, want)
 				}
 				n++
-			}
-			if n != 4 {
-				t.Errorf("%s: got %d jobs", name, n)
+			})
+			if n != 4 || err != nil {
+				t.Errorf("%s: got %d jobs, error %v", name, n, err)
 			}
 		})
 	}
@@ -193,46 +157,18 @@ func TestListDeadline(t *testing.T) {
 	}
 }
 
-// Who has seen enough may go: nothing is read any further, nothing stays
-// behind, and the next request works.
-func TestListBreak(t *testing.T) {
+// A panic of the caller's leaves nothing behind.
+func TestListPanic(t *testing.T) {
 	for name, server := range inMemory {
 		synctest.Test(t, func(t *testing.T) {
 			b := start(t, server)
-			b.user.Fail(cohertest.List, cohertest.Endless)
-			for _, n := range []int{1, 1000} {
-				seen := 0
-				for job, err := range b.EmbedJobs(t.Context()) {
-					if err != nil || job.ID != "ebd-0" {
-						t.Fatalf("%s: got %+v, error %v", name, job, err)
-					}
-					if seen++; seen == n {
-						break
-					}
-				}
-				if seen != n {
-					t.Errorf("%s: got %d jobs, want %d", name, seen, n)
-				}
-			}
-			// Also of an error.
-			b.user.Fail(cohertest.List, cohertest.Empty)
-			for _, err := range b.EmbedJobs(t.Context()) {
-				if err == nil {
-					t.Errorf("%s: no error", name)
-				}
-				break
-			}
-			// And by a panic.
-			b.user.Fail(cohertest.List, nil)
 			func() {
 				defer func() {
 					if recover() != "enough" {
 						t.Errorf("%s: no panic", name)
 					}
 				}()
-				for range b.EmbedJobs(t.Context()) {
-					panic("enough")
-				}
+				_ = b.EachEmbedJob(t.Context(), func(*client.EmbedJob) { panic("enough") })
 			}()
 			if _, err := b.EmbedJob(t.Context(), example); err != nil {
 				t.Errorf("%s: afterwards: %v", name, err)
@@ -336,22 +272,16 @@ func FuzzList(f *testing.F) {
 	f.Add(`{"embed_jobs":[{"job_id":"a","status":"b"},`)
 	for _, seed := range seeds() {
 		f.Add(seed)
-		f.Add(`{"embed_jobs":[` + seed + `]}`)
+		f.Add(`{"embed_jobs":[` + seed + `,{"job_id":"b","status":"bare"},` + seed + `]}`)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		var got []client.EmbedJob
-		var err error
-		for job, e := range answering(body).EmbedJobs(t.Context()) {
-			if err != nil {
-				t.Fatalf("after the error %v: got %+v, error %v", err, job, e)
+		err := answering(body).EachEmbedJob(t.Context(), func(job *client.EmbedJob) {
+			if job.ID == "" || job.Status == "" {
+				t.Errorf("got %+v", job)
 			}
-			if err = e; err == nil {
-				if job.ID == "" || job.Status == "" {
-					t.Errorf("got %+v", job)
-				}
-				got = append(got, job)
-			}
-		}
+			got = append(got, *job)
+		})
 		if err != nil {
 			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 {
 				t.Errorf("got %v", err)
@@ -432,14 +362,8 @@ func benchmarkList(b *testing.B, n int) {
 		b.SetBytes(int64(len(body)))
 		for b.Loop() {
 			jobs := 0
-			for _, err := range c.EmbedJobs(b.Context()) {
-				if err != nil {
-					b.Fatal(err)
-				}
-				jobs++
-			}
-			if jobs != n {
-				b.Fatalf("got %d jobs", jobs)
+			if err := c.EachEmbedJob(b.Context(), func(*client.EmbedJob) { jobs++ }); err != nil || jobs != n {
+				b.Fatalf("got %d jobs, error %v", jobs, err)
 			}
 		}
 	})
