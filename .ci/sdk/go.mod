@@ -3,7 +3,7 @@ module github.com/cohere-exporter/cohere_exporter/.ci/sdk
 go 1.26.0
 
 require (
-	github.com/cohere-ai/cohere-go/v2 v2.15.3
+	github.com/cohere-ai/cohere-go/v2 v2.16.1
 	github.com/cohere-exporter/cohere_exporter v0.0.0
 )
 

@@ -195,7 +195,7 @@ func compare(t *testing.T, ours client.EmbedJob, theirs *cohere.EmbedJob) {
 				InputTokens:  optional(tokens.GetInputTokens()),
 				OutputTokens: optional(tokens.GetOutputTokens()),
 			},
-			CachedTokens: extra(meta.GetExtraProperties, "cached_tokens", meta != nil),
+			CachedTokens: optional(meta.GetCachedTokens()),
 			Warnings:     meta.GetWarnings(),
 		},
 	}
