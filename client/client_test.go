@@ -60,7 +60,7 @@ func (b *bench) as(t testing.TB, key client.Key, opts ...client.Option) *client.
 
 // list collects a list, as far as it came.
 func (b *bench) list(ctx context.Context) (jobs []client.EmbedJob, err error) {
-	err = b.EachEmbedJob(ctx, func(job *client.EmbedJob) { jobs = append(jobs, *job) })
+	err = b.EmbedJobs(ctx, func(job *client.EmbedJob) { jobs = append(jobs, *job) })
 	return jobs, err
 }
 

@@ -124,11 +124,11 @@ func decodeEmbedJob(body []byte, id string, resp *http.Response) (job EmbedJob, 
 	return job, nil
 }
 
-// EachEmbedJob lists all jobs of the key's user: GET /v1/embed-jobs. It calls
+// EmbedJobs lists all jobs of the key's user: GET /v1/embed-jobs. It calls
 // each with every job as soon as it is decoded, which is each's until it
 // returns; entries without job_id or status are left out. After an error, of
 // the kinds of EmbedJob's, what was listed is not all.
-func (c *Client) EachEmbedJob(ctx context.Context, each func(*EmbedJob)) error {
+func (c *Client) EmbedJobs(ctx context.Context, each func(*EmbedJob)) error {
 	return list(ctx, c, c.embedJobs, "embed_jobs", nil, func(job *EmbedJob, _ *http.Response) {
 		if job.ID != "" && job.Status != "" {
 			each(job)

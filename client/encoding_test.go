@@ -150,7 +150,7 @@ func TestBombs(t *testing.T) {
 					b.user.Fail(cohertest.All, fault)
 					for endpoint, ask := range map[string]func() error{
 						"job":  func() error { return second(b.EmbedJob(t.Context(), example)) },
-						"list": func() error { return b.EachEmbedJob(t.Context(), func(*client.EmbedJob) {}) },
+						"list": func() error { return b.EmbedJobs(t.Context(), func(*client.EmbedJob) {}) },
 					} {
 						if what == "list" && endpoint == "list" {
 							continue // TestListLimit

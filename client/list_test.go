@@ -117,7 +117,7 @@ func TestListStreams(t *testing.T) {
 			})
 			began := time.Now()
 			n := 0
-			err := b.EachEmbedJob(t.Context(), func(job *client.EmbedJob) {
+			err := b.EmbedJobs(t.Context(), func(job *client.EmbedJob) {
 				if want := fmt.Sprint("ebd-", n); job.ID != want {
 					t.Errorf("%s: got %+v", name, job)
 				}
@@ -168,7 +168,7 @@ func TestListPanic(t *testing.T) {
 						t.Errorf("%s: no panic", name)
 					}
 				}()
-				_ = b.EachEmbedJob(t.Context(), func(*client.EmbedJob) { panic("enough") })
+				_ = b.EmbedJobs(t.Context(), func(*client.EmbedJob) { panic("enough") })
 			}()
 			if _, err := b.EmbedJob(t.Context(), example); err != nil {
 				t.Errorf("%s: afterwards: %v", name, err)
@@ -276,7 +276,7 @@ func FuzzList(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		var got []client.EmbedJob
-		err := answering(body).EachEmbedJob(t.Context(), func(job *client.EmbedJob) {
+		err := answering(body).EmbedJobs(t.Context(), func(job *client.EmbedJob) {
 			if job.ID == "" || job.Status == "" {
 				t.Errorf("got %+v", job)
 			}
@@ -362,7 +362,7 @@ func benchmarkList(b *testing.B, n int) {
 		b.SetBytes(int64(len(body)))
 		for b.Loop() {
 			jobs := 0
-			if err := c.EachEmbedJob(b.Context(), func(*client.EmbedJob) { jobs++ }); err != nil || jobs != n {
+			if err := c.EmbedJobs(b.Context(), func(*client.EmbedJob) { jobs++ }); err != nil || jobs != n {
 				b.Fatalf("got %d jobs, error %v", jobs, err)
 			}
 		}

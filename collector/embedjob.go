@@ -3,7 +3,6 @@ package collector
 import (
 	"cmp"
 	"context"
-	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -14,32 +13,28 @@ import (
 )
 
 // embedJobs is the kind of embed jobs.
-var embedJobs = &kind[client.Job]{
+var embedJobs = &kind[client.EmbedJob]{
 	name:     "embed_job",
 	resource: "embed_jobs",
 	id:       "job_id",
 	jobs:     func(a *config.Account) *config.Jobs { return a.EmbedJobs },
 
-	get: func(ctx context.Context, c *client.Client, id string) (client.Job, error) { return c.EmbedJob(ctx, id) },
-	list: func(ctx context.Context, c *client.Client, _ string, each func(*client.Job)) (string, error) {
-		for job, err := range c.EmbedJobs(ctx) {
-			if err != nil {
-				return "", err
-			}
-			each(&job)
-		}
-		return "", nil
+	get: func(ctx context.Context, c *client.Client, id string) (client.EmbedJob, error) {
+		return c.EmbedJob(ctx, id)
+	},
+	list: func(ctx context.Context, c *client.Client, _ string, each func(*client.EmbedJob)) (string, error) {
+		return "", c.EmbedJobs(ctx, each) // in one page
 	},
 
-	head: func(j *client.Job) head {
+	head: func(j *client.EmbedJob) head {
 		status := string(j.Status)
 		if !slices.Contains(embedJobStatuses, status) {
 			status = unknownStatus
 		}
 		return head{j.ID, status, j.Status.Settled(), j.Name, j.CreatedAt}
 	},
-	equal: func(a, b *client.Job) bool { return reflect.DeepEqual(a, b) },
-	merge: func(entry, known *client.Job) {
+	equal: func(a, b *client.EmbedJob) bool { return a.Equal(*b) },
+	merge: func(entry, known *client.EmbedJob) {
 		entry.Name = cmp.Or(entry.Name, known.Name)
 		entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, known.OutputDatasetID)
 		entry.Meta.APIVersion = cmp.Or(entry.Meta.APIVersion, known.Meta.APIVersion)
@@ -50,47 +45,47 @@ var embedJobs = &kind[client.Job]{
 			entry.Meta.Warnings = known.Meta.Warnings
 		}
 	},
-	lacksTokens: func(entry *client.Job) bool { return entry.Meta.BilledUnits == client.BilledUnits{} },
+	lacksTokens: func(entry *client.EmbedJob) bool { return entry.Meta.BilledUnits == client.BilledUnits{} },
 
 	statuses: embedJobStatuses,
-	rows: []row[client.Job]{
+	rows: []row[client.EmbedJob]{
 		reported("cohere_embed_job_billed_input_tokens", "Billed input tokens.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.InputTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.InputTokens }),
 		reported("cohere_embed_job_billed_output_tokens", "Billed output tokens.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.OutputTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.OutputTokens }),
 		reported("cohere_embed_job_billed_images", "Billed images.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.Images }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.Images }),
 		reported("cohere_embed_job_billed_image_tokens", "Billed tokens of images.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.ImageTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.ImageTokens }),
 		nonZero("cohere_embed_job_billed_search_units", "Billed search units. Absent while 0.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.SearchUnits }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.SearchUnits }),
 		nonZero("cohere_embed_job_billed_classifications", "Billed classifications. Absent while 0.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.Classifications }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.Classifications }),
 		nonZero("cohere_embed_job_billed_pages", "Billed pages. Absent while 0.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.BilledUnits.Pages }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.Pages }),
 		reported("cohere_embed_job_input_tokens", "Input tokens used, billed or not.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.Tokens.InputTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.Tokens.InputTokens }),
 		reported("cohere_embed_job_output_tokens", "Output tokens used, billed or not.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.Tokens.OutputTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.Tokens.OutputTokens }),
 		reported("cohere_embed_job_cached_tokens", "Tokens that came from a cache.",
-			func(j *client.Job) client.Optional[float64] { return j.Meta.CachedTokens }),
+			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.CachedTokens }),
 		reported("cohere_embed_job_warnings", "Number of warnings that the job carries.",
-			func(j *client.Job) client.Optional[float64] {
+			func(j *client.EmbedJob) client.Optional[float64] {
 				return client.Optional[float64]{Value: float64(len(j.Meta.Warnings)), Valid: j.Meta.Warnings != nil}
 			}),
 		timestamp("cohere_embed_job_created_timestamp_seconds", "When the job was created, in Unix time.",
-			func(j *client.Job) client.Optional[time.Time] { return j.CreatedAt }),
+			func(j *client.EmbedJob) client.Optional[time.Time] { return j.CreatedAt }),
 		{
 			"cohere_embed_job_info", "What is known of the job besides its status and numbers. Always 1." + fromMemory,
 			[]string{"name", "model", "truncate", "input_dataset_id", "output_dataset_id"},
-			func(j *client.Job, to *series.Builder) {
+			func(j *client.EmbedJob, to *series.Builder) {
 				to.Add(1, j.Name, j.Model, j.Truncate, j.InputDatasetID, j.OutputDatasetID)
 			},
 		},
 		{
 			"cohere_embed_job_api_info", "The API version that answered. Always 1." + fromMemory,
 			[]string{"version", "deprecated", "experimental"},
-			func(j *client.Job, to *series.Builder) {
+			func(j *client.EmbedJob, to *series.Builder) {
 				if v := j.Meta.APIVersion; v != (client.APIVersion{}) {
 					to.Add(1, v.Version, yesOrNo(v.Deprecated), yesOrNo(v.Experimental))
 				}

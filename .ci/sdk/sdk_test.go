@@ -99,7 +99,7 @@ func TestSDK(t *testing.T) {
 			t.Fatalf("the SDK lists %d jobs, want %d", got, want)
 		}
 		n := 0
-		err = ours.EachEmbedJob(t.Context(), func(got *client.EmbedJob) {
+		err = ours.EmbedJobs(t.Context(), func(got *client.EmbedJob) {
 			if (theirs.EmbedJobs[n].Meta == nil) != withoutMeta {
 				t.Errorf("%s: meta is %v", got.ID, theirs.EmbedJobs[n].Meta)
 			}
