@@ -37,6 +37,8 @@ func separatesIDs(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 // here, and says what to write instead.
 func CheckID(id string) error {
 	switch {
+	case plain(id) && len(id) <= MaxIDLength: // as nearly all are; this runs for every request
+		return nil
 	case id == "", id == ".", id == "..":
 		return fmt.Errorf("%q is not a job ID", id)
 	case !utf8.ValidString(id):
@@ -97,6 +99,9 @@ func stripped(s string) string {
 // damage says what became of a text that was pasted or came through the
 // environment, and what to write instead, or nothing. It does not repeat it.
 func damage(s string) string {
+	if plain(s) {
+		return ""
+	}
 	if strings.Trim(s, quotes) != s {
 		return "is in quotes; leave them out"
 	}
@@ -108,6 +113,17 @@ func damage(s string) string {
 		return fmt.Sprintf("holds the invisible character %U; leave it out", r)
 	}
 	return ""
+}
+
+// plain reports whether a text has ASCII letters, digits, - and _, and nothing
+// else.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // quotes are what docker --env-file keeps, and what word processors make of it.

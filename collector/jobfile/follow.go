@@ -155,7 +155,7 @@ func (f *Follower) report(before, now fileSet) {
 		was := before.files[file.path]
 		switch {
 		case file.folderGone: // which was said of the folder
-		case file.err == nil && was != nil && was.err != nil:
+		case file.err == nil && was != nil && was.err != nil && !was.folderGone:
 			level.Info(f.logger).Log("msg", "job file is good again", "file", file.path)
 		case file.err != nil && (was == nil || was.err == nil || was.err.Error() != file.err.Error()):
 			level.Warn(f.logger).Log("msg", "job file is not used; IDs that it had before stay", "file", file.path, "err", file.err)
