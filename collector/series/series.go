@@ -106,13 +106,28 @@ func (g *Gauge) Desc() *prometheus.Desc { return g.desc }
 
 // Write implements prometheus.Metric.
 func (g *Gauge) Write(out *dto.Metric) error {
+	out.Label = g.labels
+	switch g.value {
+	case 0:
+		out.Gauge = zero
+	case 1:
+		out.Gauge = one
+	default:
+		out.Gauge = newValue(g.value)
+	}
+	return nil
+}
+
+// zero and one are what most gauges are.
+var zero, one = newValue(0), newValue(1)
+
+func newValue(value float64) *dto.Gauge {
 	v := struct {
 		gauge dto.Gauge
 		value float64
-	}{value: g.value}
+	}{value: value}
 	v.gauge.Value = &v.value
-	out.Label, out.Gauge = g.labels, &v.gauge
-	return nil
+	return &v.gauge
 }
 
 // Builder makes the gauges of one job.
