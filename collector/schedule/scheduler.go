@@ -332,9 +332,13 @@ func (s *Scheduler) send(r *request) {
 	}
 	change := s.remember(r, answer.Remember())
 	s.finish(r)
+
+	s.workers-- // another one sends, however long this one reports
+	s.work()
 	s.mu.Unlock()
 	answer.Report(change)
 	s.mu.Lock()
+	s.workers++
 }
 
 func (s *Scheduler) remember(r *request, result Result) (change Change) {
@@ -346,10 +350,7 @@ func (s *Scheduler) remember(r *request, result Result) (change Change) {
 	}
 	r.Task.lastAnswered = s.tick()
 	r.Task.again = result.More
-	if result.Answered && s.limit.answered(r.permit) {
-		change.Opened = true
-		s.work()
-	}
+	change.Opened = result.Answered && s.limit.answered(r.permit)
 	return change
 }
 

@@ -182,6 +182,35 @@ func TestDrop(t *testing.T) {
 	})
 }
 
+// However long reports take, no pass waits for them, and no request.
+func TestReportHoldsUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, one, "a b c")
+		f.answer = always(accepted)
+		read := make(chan struct{})
+		reported := 0
+		f.report = func(*call, schedule.Change) {
+			<-read
+			reported++
+		}
+		f.mustSee(f.scrape("a b c"), "a:answered b:answered c:answered")
+		f.scrape("a b c")
+		if reported > 0 {
+			t.Error("reports were read")
+		}
+		for range 6 {
+			read <- struct{}{}
+			synctest.Wait()
+		}
+		if reported != 6 {
+			t.Errorf("%d reports", reported)
+		}
+		f.report = nil
+		f.visit(time.Minute) // as many at once as before
+		f.expect("a b c")
+	})
+}
+
 // Neither a request nor a report holds the lock.
 func TestDoAnywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
