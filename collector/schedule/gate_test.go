@@ -253,3 +253,24 @@ func TestForget(t *testing.T) {
 		}
 	})
 }
+
+// What waits for the one that goes alone does not when there is no need.
+func TestForgetWhileAProbeIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, unlimited, "a b c")
+		f.only("a")
+		f.answer = always(refusedFor(time.Second))
+		f.scrape("a")
+		f.answer, f.due = nil, nil
+		f.at(time.Second)
+		f.visit(time.Hour)
+		f.expect("b")
+		f.Forget()
+		f.expect("c a")
+		f.mustWrite("b")
+		f.finish("b", refusedFor(time.Minute)) // by the other API
+		if got := f.change(); got != (schedule.Change{}) {
+			t.Errorf("a refusal from before: %+v", got)
+		}
+	})
+}

@@ -172,5 +172,9 @@ func TestConcurrent(t *testing.T) {
 		f.expect("d")
 		f.finish("d", accepted)
 		f.expect("e")
+		f.SetLimits(schedule.Limits{Concurrent: 3}) // more holds at once
+		f.expect("f g")
+		f.finish("f", accepted)
+		f.expect("h")
 	})
 }

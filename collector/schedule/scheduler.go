@@ -157,10 +157,16 @@ func (s *Scheduler) SetLimits(limits Limits) { s.Do(func() { s.set(limits) }) }
 func (s *Scheduler) set(limits Limits) {
 	s.limit.set(limits)
 	s.most = limits.Concurrent
+	s.work()
 }
 
 // Forget opens the gate, as for another API or key. The budget stays used.
-func (s *Scheduler) Forget() { s.Do(func() { s.limit.forget(s.tick()) }) }
+func (s *Scheduler) Forget() {
+	s.Do(func() {
+		s.limit.forget(s.tick())
+		s.work()
+	})
+}
 
 // Drop leaves all that is queued and not wanted any longer for a later pass.
 // The lock has to be held, as within Do.
