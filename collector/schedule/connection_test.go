@@ -48,6 +48,8 @@ func TestResent(t *testing.T) {
 	})
 }
 
+// Once the gate has closed, nothing is sent again until an answer has opened it,
+// but for the request that goes alone to find out.
 func TestResentThroughAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, "a b c d e")
@@ -61,6 +63,9 @@ func TestResentThroughAGate(t *testing.T) {
 		}
 		f.only("e")
 		f.at(time.Second)
+		if f.call("b").write() {
+			t.Error("sent again before the gate has opened")
+		}
 		f.visit(time.Hour)
 		f.mustWrite("e e")
 		f.finish("e", accepted)

@@ -228,6 +228,31 @@ func TestGateClosesBeforeWriting(t *testing.T) {
 	})
 }
 
+// Nor must it go beside the one that goes alone.
+func TestGateProbeIsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, unlimited, "a b c d e")
+		f.only("a b c d")
+		f.visit(time.Hour)
+		f.mustWrite("c d")
+		f.finish("d", refusedFor(time.Second))
+		f.at(time.Second)
+		f.only("e")
+		f.visit(time.Hour)
+		f.expect("a b c d e")
+		if f.call("a").write() {
+			t.Error("one from before is written beside it")
+		}
+		f.expect("gate=1")
+		if f.call("c").write() {
+			t.Error("one from before is written again beside it")
+		}
+		f.mustWrite("e")
+		f.finish("e", accepted)
+		f.mustWrite("b")
+	})
+}
+
 func TestForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, schedule.Limits{Concurrent: 20, PerMinute: 6}, "a b c d e f g")

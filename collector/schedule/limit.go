@@ -105,11 +105,11 @@ func (l *limit) atOnce(now time.Time) int {
 }
 
 // send notes that a request is written now. It returns false where it must not
-// be: the gate has closed since, or net/http sends it again by itself and the
-// budget has no room for that.
+// be: the gate has closed since, and no answer has opened it yet, or net/http
+// sends the request again by itself and the budget has no room for that.
 func (l *limit) send(p *permit, now time.Time) bool {
 	switch {
-	case now.Before(l.opens):
+	case l.refusals > 0 && p.given <= l.closed:
 		p.revoked = p.sent == 0
 		return false
 	case p.sent > 0 && !l.room(now):
