@@ -177,11 +177,25 @@ func TestMoreInterrupted(t *testing.T) {
 			f.finish("a", more)
 			f.finish("b", refusedFor(time.Minute))
 		}, "gate=1"},
+		{"by the gate, itself", func(f *fake, _ *visit) {
+			f.finish("a", more)
+			f.finish("b", accepted)
+			f.finish("c", accepted)
+			f.SetLimits(unlimited)
+			f.mustWrite("a")
+			f.finish("a", refusedFor(time.Minute))
+		}, "a"},
 		{"by the deadline", func(f *fake, v *visit) {
 			f.finish("a", more)
 			v.leave()
 			f.finish("b", accepted)
 		}, ""},
+		{"by the gate, before it is written", func(f *fake, _ *visit) {
+			f.finish("a", more)
+			f.finish("b", accepted)
+			f.finish("c", refusedFor(time.Minute))
+			f.call("a").write()
+		}, "a gate=1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

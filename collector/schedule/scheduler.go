@@ -124,6 +124,7 @@ type request struct {
 	Wish
 	permit  *permit // nil while queued
 	waiting []*pass
+	before  uint64 // when the task was last sent before
 }
 
 // pass is a call of Wait.
@@ -287,8 +288,8 @@ func (s *Scheduler) next() *request {
 	}
 	r := s.queue[0]
 	s.queue = s.queue[1:]
-	r.permit = permit
-	r.Task.lastSent, r.Task.why, r.Task.again = permit.given, NotSkipped, false
+	r.permit, r.before = permit, r.Task.lastSent
+	r.Task.lastSent, r.Task.why = permit.given, NotSkipped
 	return r
 }
 
@@ -332,6 +333,7 @@ func (s *Scheduler) send(r *request) {
 
 	s.limit.done(r.permit)
 	if r.permit.revoked {
+		r.Task.lastSent = r.before
 		s.source.Skipped(Gate, 1)
 		s.skip(r, Gate)
 		return
