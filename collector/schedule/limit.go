@@ -119,7 +119,7 @@ func (l *limit) send(p *permit, now time.Time) bool {
 	}
 	p.sent++
 	// Without a budget too, since one may be set; the latest counts in any.
-	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= max(l.window, time.Minute) {
+	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= l.window {
 		l.sent = l.sent[1:]
 	}
 	l.sent = append(l.sent, now)

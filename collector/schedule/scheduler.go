@@ -215,7 +215,6 @@ func (s *Scheduler) begin() *pass {
 }
 
 func (s *Scheduler) end(p *pass) {
-	p.missing = 0
 	s.passes = slices.DeleteFunc(s.passes, func(other *pass) bool { return other == p })
 	if len(s.passes) == 0 && len(s.queue) > 0 { // nobody waits for what is still queued
 		s.skipQueue(Deadline)
