@@ -86,6 +86,7 @@ func (a *listAnswer[T]) Remember() schedule.Result {
 	r := a.remember(listEndpoint)
 	l := a.list
 	if r.Refused || a.w.list != l || l.token != a.token { // of another API, or begun anew
+		r.Report = a.reports()
 		return r
 	}
 	if a.err == nil {
@@ -103,6 +104,7 @@ func (a *listAnswer[T]) Remember() schedule.Result {
 		l.restart()
 		a.w.listed(a, pages)
 	}
+	r.Report = a.reports()
 	return r
 }
 

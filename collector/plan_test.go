@@ -68,7 +68,7 @@ func (h *history) Prepare(t *schedule.Task) schedule.Request {
 		httptrace.ContextClientTrace(ctx).GotConn(httptrace.GotConnInfo{})
 		select {
 		case r := <-end:
-			return answer(r)
+			return answer{r}
 		case <-ctx.Done():
 			return answer{}
 		}
@@ -78,9 +78,9 @@ func (h *history) Prepare(t *schedule.Task) schedule.Request {
 func (*history) Skipped(schedule.Why, int) {}
 func (*history) Resent(*schedule.Task)     {}
 
-type answer schedule.Result
+type answer struct{ result schedule.Result }
 
-func (a answer) Remember() schedule.Result { return schedule.Result(a) }
+func (a answer) Remember() schedule.Result { return a.result }
 func (a answer) Report(schedule.Change)    {}
 
 // pass begins a pass that wants some tasks, and waits for it for no time.

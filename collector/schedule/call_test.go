@@ -118,6 +118,7 @@ type answer struct {
 func (a answer) Remember() schedule.Result {
 	a.task.remembered++
 	a.fake.calls = without(a.fake.calls, a.call)
+	a.result.Report = true
 	return a.result
 }
 

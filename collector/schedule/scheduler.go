@@ -85,7 +85,8 @@ type Answer interface {
 	// Remember changes what the source knows. The scheduler's lock is held.
 	Remember() Result
 
-	// Report does what takes longer, such as logging. No lock is held.
+	// Report does what may take longer, such as logging. It is called if the
+	// Result says so, or the gate changed. No lock is held.
 	Report(Change)
 }
 
@@ -95,6 +96,7 @@ type Result struct {
 	Refused    bool          // the API refused because it was asked too often
 	RetryAfter time.Duration // for how long it then wants to be left alone; 0: it does not say
 	More       bool          // the task goes on, as a list does with its next page
+	Report     bool          // there is something to report
 }
 
 // Change is what an answer did to the gate.
@@ -337,9 +339,12 @@ func (s *Scheduler) send(r *request) {
 		s.skip(r, Gate)
 		return
 	}
-	change := s.remember(r, answer.Remember())
+	result := answer.Remember()
+	change := s.remember(r, result)
 	s.finish(r)
-
+	if !result.Report && change == (Change{}) {
+		return
+	}
 	s.workers-- // another one sends, however long this one reports
 	s.work()
 	s.mu.Unlock()

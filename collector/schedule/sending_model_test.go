@@ -168,13 +168,13 @@ func (r reply) Remember() schedule.Result {
 		j.lost = false
 	}
 	if r.how == failed {
-		return schedule.Result{}
+		return schedule.Result{Report: true}
 	}
 	r.expected.Opened = news && w.limits.refusals > 0
 	if r.expected.Opened {
 		w.limits.refusals = 0
 	}
-	return schedule.Result{Answered: true, More: r.how == page}
+	return schedule.Result{Answered: true, More: r.how == page, Report: true}
 }
 
 func (r reply) Report(change schedule.Change) {
