@@ -25,12 +25,12 @@ import (
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-	slogkit "github.com/tjhop/slog-gokit"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/flags"
+	"github.com/cohere-exporter/cohere_exporter/collector/logging"
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
@@ -38,13 +38,14 @@ import (
 const shutdownTimeout = time.Minute
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "cohere_exporter: error:", err)
+	signal.Ignore(syscall.SIGPIPE) // the log's reader may leave; that is a failed write
+	if run(os.Args[1:]) != nil {
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+// run says by itself what is wrong.
+func run(args []string) (err error) {
 	if version.Version == "" {
 		version.Version = "devel" // not set by the linker
 	}
@@ -71,9 +72,19 @@ func run(args []string) error {
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("cohere_exporter"))
 	if _, err := app.Parse(args); err != nil {
-		return fmt.Errorf("%w; see --help", err)
+		fmt.Fprintf(os.Stderr, "cohere_exporter: error: %v; see --help\n", err)
+		return err
 	}
-	logger, slogger := newLogger(os.Stderr, *logLevel, *logFormat)
+	lines := logging.NewQueue(os.Stderr)
+	defer lines.Close()
+	logger := logging.New(lines, *logLevel, *logFormat)
+	slogger := slog.New(logging.Handler(logger))
+	logging.Capture(logger)
+	defer func() {
+		if err != nil {
+			level.Error(logger).Log("msg", "exiting", "err", err)
+		}
+	}()
 
 	if err := web.CheckMetricsPath(*metricsPath); err != nil {
 		return fmt.Errorf("--web.telemetry-path: %w", err)
@@ -98,6 +109,7 @@ func run(args []string) error {
 		versioncollector.NewCollector("cohere_exporter"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		lines.Dropped,
 	)
 	set, err := collector.New(cfg, collector.Options{
 		Logger:     logger,
@@ -176,18 +188,6 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 	}
 }
 
-func newLogger(w io.Writer, lowest, format string) (log.Logger, *slog.Logger) {
-	logger := log.NewLogfmtLogger(log.NewSyncWriter(w))
-	if format == "json" {
-		logger = log.NewJSONLogger(log.NewSyncWriter(w))
-	}
-	allowed := level.Allow(level.ParseDefault(lowest, level.InfoValue()))
-	var slogLevel slog.Level
-	_ = slogLevel.UnmarshalText([]byte(lowest))                                               // the names are the same
-	slogger := slog.New(slogkit.NewGoKitHandler(level.NewFilter(logger, allowed), slogLevel)) // adds the time itself
-	return level.NewFilter(log.With(logger, "time", log.DefaultTimestampUTC), allowed), slogger
-}
-
 // scrapeOnce prints one scrape. The error tells if anything is not up.
 func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error {
 	families, err := web.Everything(context.Background(), set, own).Gather()
@@ -216,15 +216,14 @@ func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error
 
 // startDemo starts the simulated API and has the account watch it.
 func startDemo(account *config.Account, logger log.Logger) *cohertest.Server {
-	const key = "simulated-api-key"
 	api := cohertest.New()
-	ids := cohertest.Demo(api, key, time.Now())
+	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now())
 	server := api.Start()
 	account.BaseURL = server.URL
-	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: key}
+	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: cohertest.DemoKey}
 	if len(account.EmbedJobs.IDs) == 0 {
 		account.EmbedJobs.IDs = ids
 	}
-	level.Info(logger).Log("msg", "simulated Cohere API", "url", server.URL, "api_key", key)
+	level.Info(logger).Log("msg", "simulated Cohere API", "url", server.URL)
 	return server
 }

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 )
 
 const (
@@ -53,8 +55,7 @@ func TestEndToEnd(t *testing.T) {
 	hook := newWebhook(t)
 	alertmanager := startAlertmanager(t, hook)
 	demo := start(t, exporter, nil, "--demo", "--web.listen-address=127.0.0.1:0")
-	api := demo.find(t, `msg="simulated Cohere API".* url=(\S+).* api_key=(\S+)`)
-	apiURL, key := api[1], api[2]
+	apiURL, key := demo.find(t, `msg="simulated Cohere API".* url=(\S+)`)[1], cohertest.DemoKey
 	failed := make(chan failure, 1)
 	go watchForFailure(t, apiURL, key, failed)
 

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,6 +95,23 @@ func runToEnd(t *testing.T, dir string, env []string, args ...string) result {
 		t.Fatalf("%v: %v\n%s", args, cmp.Or(ctx.Err(), err), stderr.String())
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// exitError is what an error line on standard error says: a line of the log, or
+// a plain one where the flags did not even say how to log.
+func exitError(stderr string) string {
+	line := stderr[strings.LastIndex(strings.TrimSuffix(stderr, "\n"), "\n")+1:]
+	if text, plain := strings.CutPrefix(line, "cohere_exporter: error: "); plain {
+		return strings.TrimSuffix(text, "\n")
+	}
+	m := regexp.MustCompile(`^time=\S+ level=error msg=exiting err=(.*)\n$`).FindStringSubmatch(line)
+	if m == nil {
+		return ""
+	}
+	if text, err := strconv.Unquote(m[1]); err == nil {
+		return text
+	}
+	return m[1]
 }
 
 // status waits for the end that a signal or the test's own request brought
@@ -333,9 +351,12 @@ func TestBadUsage(t *testing.T) {
 			if !strings.Contains(c.args, "listen-address") {
 				args = append(args, anyPort)
 			}
-			want := result{"", "cohere_exporter: error: " + c.want + "\n", 1}
-			if got := runToEnd(t, dir, env, args...); got != want {
-				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			got := runToEnd(t, dir, env, args...)
+			if got.stdout != "" || exitError(got.stderr) != c.want || strings.Count(got.stderr, "\n") != 1 || got.status != 1 {
+				t.Errorf("got\n%+v\nwant\n%s", got, c.want)
+			}
+			if plain := strings.HasPrefix(got.stderr, "cohere_exporter: "); plain != strings.HasSuffix(c.want, help) {
+				t.Errorf("not as the log's flags say: %s", got.stderr)
 			}
 		})
 	}
@@ -364,8 +385,8 @@ func TestOnce(t *testing.T) {
 	t.Run("not up", func(t *testing.T) {
 		s := startSimulated(t, "job-1")
 		got := runToEnd(t, "", nil, s.flags("job-1,job-2", "--once")...)
-		const want = "cohere_exporter: error: 2 of the series whose name ends in _up are 0; the fetch_error series tell why\n"
-		if got.status != 1 || !strings.HasSuffix(got.stderr, want) {
+		const want = "2 of the series whose name ends in _up are 0; the fetch_error series tell why"
+		if got.status != 1 || exitError(got.stderr) != want {
 			t.Errorf("status %d, stderr %s", got.status, got.stderr)
 		}
 		if l := lacking(got.stdout, `cohere_embed_job_up{job_id="job-1"} 1`, `cohere_embed_job_fetch_error{job_id="job-2",reason="not_found"} 1`); l != "" {
@@ -447,11 +468,14 @@ func TestEnvironment(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	e := startExporter(t, nil, "--demo")
-	e.find(t, `level=info msg="simulated Cohere API" url=http://127\.0\.0\.1:\d+ api_key=\S+$`)
+	e.find(t, `level=info msg="simulated Cohere API" url=http://127\.0\.0\.1:\d+$`)
 	for _, status := range []string{"processing", "complete", "cancelling", "cancelled", "failed", "unknown"} {
 		if !regexp.MustCompile(`cohere_embed_job_status\{job_id="[^"]+",status="` + status + `"\} 1\n`).MatchString(e.scrape(t)) {
 			t.Errorf("no job is %s", status)
 		}
+	}
+	if strings.Contains(e.logged(), cohertest.DemoKey) {
+		t.Errorf("the key shows in the log:\n%s", e.logged())
 	}
 	e.must(t, "\ncohere_up 1\n", "go_goroutines ", "process_resident_memory_bytes ", "promhttp_metric_handler_requests_total")
 
@@ -728,8 +752,10 @@ func TestKeyFileIsFollowed(t *testing.T) {
 	e.must(t, "\ncohere_up 1\n")
 }
 
-func TestTLSAndBasicAuth(t *testing.T) {
-	// Its certificate is for loopback.
+// writeCertificate writes a web.yml for TLS with a certificate for loopback,
+// and returns a client that trusts it.
+func writeCertificate(t *testing.T, dir string, more ...string) *http.Client {
+	t.Helper()
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
 	certificate := server.TLS.Certificates[0]
@@ -737,11 +763,17 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
 	write(t, filepath.Join(dir, "tls.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})))
 	write(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
-	write(t, filepath.Join(dir, "web.yml"), "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"+
-		"basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}\n") // correct horse
+	write(t, filepath.Join(dir, "web.yml"), "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"+strings.Join(more, "\n"))
+	client := server.Client()
+	client.Timeout = patience
+	return client
+}
+
+func TestTLSAndBasicAuth(t *testing.T) {
+	dir := t.TempDir()
+	client := writeCertificate(t, dir, "basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}") // correct horse
 	e := startExporter(t, nil, "--demo", "--web.config.file="+filepath.Join(dir, "web.yml"))
 	for password, want := range map[string]int{"": 401, "wrong": 401, "correct horse": 200} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(e.url, "http:", "https:", 1)+"/metrics", nil)
@@ -751,8 +783,6 @@ func TestTLSAndBasicAuth(t *testing.T) {
 		if password != "" {
 			req.SetBasicAuth("prometheus", password)
 		}
-		client := server.Client()
-		client.Timeout = patience
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -773,8 +803,8 @@ func TestNothingToWaitFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := runToEnd(t, "", nil, "--cohere.job-id=a", "--cohere.api-key-file="+fifo)
-	want := "cohere_exporter: error: --cohere.api-key-file: not a regular file; name a file that holds the API key in one line\n"
-	if got.stderr != want || got.status != 1 {
+	const want = "--cohere.api-key-file: not a regular file; name a file that holds the API key in one line"
+	if exitError(got.stderr) != want || got.status != 1 {
 		t.Errorf("got %+v", got)
 	}
 

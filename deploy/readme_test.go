@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/client"
 	"github.com/cohere-exporter/cohere_exporter/collector"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/logging"
 )
 
 const readme = "../README.md"
@@ -152,7 +154,10 @@ func programMetrics(t *testing.T) map[string][]string {
 	}
 	t.Cleanup(set.Close)
 	collector.NewReloader("", set, own, log.NewNopLogger())
+	lines := logging.NewQueue(io.Discard)
+	t.Cleanup(lines.Close)
 	own.MustRegister(
+		lines.Dropped,
 		versioncollector.NewCollector("cohere_exporter"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

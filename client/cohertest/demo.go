@@ -2,6 +2,9 @@ package cohertest
 
 import "time"
 
+// DemoKey is the API key of the demonstration's user.
+const DemoKey = "simulated-api-key"
+
 // Demo adds a user with jobs that among them show every status, and one that is not
 // documented. In the time after start some of them change: one fails after 45 seconds,
 // one completes after 75, one that is being cancelled is cancelled after 100; the tokens
