@@ -158,7 +158,9 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       5 * time.Minute,
+		WriteTimeout:      web.WriteTimeout,
+		IdleTimeout:       45 * time.Second, // a client that left its answer unread in its buffers looks idle
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: web.WriteTimeout},
 		BaseContext: func(net.Listener) context.Context { // there is one: errors before are all that is logged
 			started()
 			return context.Background()

@@ -66,7 +66,7 @@ func (e exporter) ended(t *testing.T) string {
 func startJSON(t *testing.T, program string, args ...string) exporter {
 	t.Helper()
 	p := start(t, program, nil, append(args, "--log.format=json", "--log.level=debug", anyPort)...)
-	return exporter{p, "http://" + p.find(t, `"address":"([^"]+)".*"msg":"Listening on"`)[1]}
+	return exporter{process: p, url: "http://" + p.find(t, `"address":"([^"]+)".*"msg":"Listening on"`)[1]}
 }
 
 // What a server sends after its answer is quoted by net/http, by way of the
@@ -186,7 +186,7 @@ func startLoggingTo(t *testing.T, r io.Reader, w *os.File, args ...string) (e ex
 			t.Fatal(err)
 		}
 		if m := regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindStringSubmatch(line); m != nil {
-			return exporter{p, "http://" + m[1]}, rest
+			return exporter{process: p, url: "http://" + m[1]}, rest
 		}
 	}
 }
@@ -309,4 +309,41 @@ func TestProgramWithALogWhoseReaderIsGone(t *testing.T) {
 			e.ended(t)
 		})
 	}
+}
+
+// A scrape that its client gives up is no error, whenever it does.
+func TestProgramLogsNoErrorForAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	s := startSimulated(t, "job-1")
+	s.user.Fail("job-1", cohertest.Hang)
+	e := startExporter(t, nil, s.flags("job-1", "--cohere.timeout=1h", "--log.level=debug")...)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	awaitRequests(t, s.api, 1)
+	_ = conn.(*net.TCPConn).SetLinger(0) // a reset, so that writing fails at once
+	conn.Close()
+
+	e.awaitOwn(t, "\npromhttp_metric_handler_requests_in_flight 1\n", `promhttp_metric_handler_errors_total{cause="encoding"} 0`)
+	s.user.Fail("job-1", nil)
+	e.find(t, `level=debug msg="client gave up" path=/metrics err=`)
+	logged := e.ended(t)
+	if n := strings.Count(logged, `msg="client gave up"`); n != 1 || strings.Contains(logged, "level=error") {
+		t.Errorf("%d lines say that the client gave up:\n%s", n, logged)
+	}
+	noKey(t, "the log", logged)
+}
+
+// awaitOwn waits for what the exporter says of itself.
+func (e exporter) awaitOwn(t *testing.T, want ...string) {
+	t.Helper()
+	var last string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if last = e.do(t, "GET", "/metrics?jobs=0").body; lacking(last, want...) == "" {
+			return
+		}
+	}
+	t.Fatalf("%s\nis not as wanted in\n%s", lacking(last, want...), last)
 }

@@ -139,13 +139,14 @@ func (p *process) logged() string {
 // exporter is the program, serving.
 type exporter struct {
 	*process
-	url string
+	url    string
+	client *http.Client // nil: hasty
 }
 
 func startExporter(t *testing.T, env []string, args ...string) exporter {
 	t.Helper()
 	p := start(t, builtProgram(t), env, append(args, anyPort)...)
-	return exporter{p, "http://" + p.listening(t)}
+	return exporter{process: p, url: "http://" + p.listening(t)}
 }
 
 // response is an answer whose body has been read.
@@ -165,7 +166,8 @@ func (e exporter) do(t *testing.T, method, path string, header ...string) respon
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := hasty.Do(req)
+	req.Close = true // so that the connections which are left are the test's own
+	resp, err := cmp.Or(e.client, hasty).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -496,6 +498,8 @@ func TestDemo(t *testing.T) {
 		{"GET", "/favicon.ico", 404, "text/plain", nil},
 		{"GET", "/debug/pprof/", 404, "text/plain", nil},
 		{"POST", "/-/reload", 404, "text/plain", nil}, // only with --web.enable-lifecycle
+		{"POST", "/metrics", 405, "text/plain", nil},
+		{"GET", "/metrics?jobs=%zz", 400, "text/plain", []string{"malformed query", "!cohere_up"}},
 	} {
 		resp := e.do(t, c.method, c.path)
 		if resp.StatusCode != c.status || !strings.HasPrefix(resp.Header.Get("Content-Type"), c.contentType+";") {

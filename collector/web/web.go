@@ -49,9 +49,9 @@ func NewHandler(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(exactly(o.MetricsPath), o.metrics())
-	mux.HandleFunc(healthyPath, answer("cohere_exporter is healthy.\n"))
-	mux.HandleFunc(readyPath, answer("cohere_exporter is ready.\n"))
+	mux.Handle(get(o.MetricsPath), o.metrics())
+	mux.Handle(get(healthyPath), text("cohere_exporter is healthy.\n"))
+	mux.Handle(get(readyPath), text("cohere_exporter is ready.\n"))
 	if o.Reload != nil {
 		mux.HandleFunc("POST "+reloadPath, o.reload)
 	}
@@ -60,9 +60,9 @@ func NewHandler(o Options) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle(exactly(landingPath), landing)
+		mux.Handle(get(landingPath), landing)
 	}
-	return mux, nil
+	return answered(mux, o.Logger), nil
 }
 
 // CheckMetricsPath says what is wrong with a path for the metrics.
@@ -76,16 +76,19 @@ func CheckMetricsPath(p string) error {
 	return nil
 }
 
-// exactly is the pattern of a path without those below it.
-func exactly(path string) string {
+// get is the pattern of GET and HEAD of a path without those below it.
+func get(path string) string {
 	if path == "/" {
-		return "/{$}"
+		path = "/{$}"
 	}
-	return path
+	return "GET " + path
 }
 
-func answer(text string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
+func text(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, text)
+	}
 }
 
 // metrics serves every scrape from a registry of its own, so that each has its
@@ -98,13 +101,17 @@ func (o Options) metrics() http.Handler {
 		EnableOpenMetrics: true,
 	}
 	return promhttp.InstrumentMetricHandler(o.Own, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("jobs") == "0" {
-			promhttp.HandlerFor(o.Own, opts).ServeHTTP(w, r)
-			return
+		serve := func(g prometheus.Gatherer) { promhttp.HandlerFor(g, opts).ServeHTTP(w, r) }
+		switch {
+		case r.Method == http.MethodHead:
+			serve(prometheus.Gatherers{}) // of nothing
+		case r.URL.Query().Get("jobs") == "0":
+			serve(o.Own)
+		default:
+			ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
+			defer cancel()
+			serve(Everything(ctx, o.Set, o.Own))
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
-		defer cancel()
-		promhttp.HandlerFor(Everything(ctx, o.Set, o.Own), opts).ServeHTTP(w, r)
 	}))
 }
 
