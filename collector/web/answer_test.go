@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -92,7 +93,7 @@ func TestClientThatLeft(t *testing.T) {
 func TestMethods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reloads := 0
-		h, api := newHandler(t, func(o *web.Options) { o.Reload = func() error { reloads++; return nil } })
+		h, api := newHandler(t, func(o *web.Options) { o.Reload = func(context.Context) error { reloads++; return nil } })
 		for _, path := range []string{"/", "/metrics", "/metrics?jobs=0", "/-/healthy", "/-/ready"} {
 			for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"} {
 				rec := serve(t, h, method, path)
