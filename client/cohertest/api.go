@@ -13,10 +13,21 @@ import (
 	"time"
 )
 
-const root = "/v1/embed-jobs"
+// The kinds of jobs.
+const (
+	EmbedJobs = "embed_jobs"
+	Batches   = "batches"
+)
 
-// API is a simulated embed-jobs API: an http.Handler for GET /v1/embed-jobs/{id} and
-// GET /v1/embed-jobs. The zero value is not usable; see [New].
+// roots are the paths of the lists.
+var roots = map[string]string{
+	EmbedJobs: "/v1/embed-jobs",
+	Batches:   "/v2/batches",
+}
+
+// API is a simulated API: an http.Handler for GET /v1/embed-jobs/{id} and
+// GET /v1/embed-jobs, GET /v2/batches/{id} and GET /v2/batches. The zero value is not
+// usable; see [New].
 type API struct {
 	latency  atomic.Int64
 	compress atomic.Bool
@@ -40,9 +51,10 @@ func New() *API {
 // key is empty or another user's.
 func (a *API) AddUser(key string) *User {
 	u := &User{
-		api:    a,
-		jobs:   make(map[string]*entry),
-		faults: make(map[string]Fault),
+		api:     a,
+		jobs:    make(map[string]*entry),
+		batches: batches{byID: make(map[string]*Batch)},
+		faults:  make(map[string]Fault),
 	}
 	u.SetKey(key)
 	return u
@@ -56,11 +68,13 @@ func (a *API) SetLatency(d time.Duration) {
 // Request is a request as the API received it.
 type Request struct {
 	Time     time.Time   // of its arrival
+	Resource string      // EmbedJobs or Batches; empty for anything else
 	Endpoint string      // "get" or "list"; empty for anything else
 	ID       string      // of the job, unescaped; empty for a list
 	Key      string      // the bearer token, right or wrong
 	Header   http.Header // of the request
 	Path     string      // escaped, as sent
+	Query    string      // escaped, as sent
 	Status   int         // of the answer; 0 if there was none (yet)
 }
 
@@ -106,8 +120,7 @@ func (a *API) MaxConcurrent() int {
 
 // ServeHTTP answers a request as the API would.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	endpoint, id := route(r.URL)
-	e := a.begin(w, r, endpoint, id)
+	e := a.begin(w, r)
 	defer e.finish()
 
 	if conn, ok := r.Context().Value(connKey{}).(*atomic.Int64); ok {
@@ -141,7 +154,16 @@ func (a *API) answer(w http.ResponseWriter, e *exchange, r *http.Request, u *Use
 	case refused != nil:
 		refused.answer(a, w)
 	default:
-		c := &Call{List: e.request.Endpoint == "list", ID: e.request.ID, user: u, reused: e.reused}
+		query := r.URL.Query()
+		c := &Call{
+			Resource:  e.request.Resource,
+			List:      e.request.Endpoint == "list",
+			ID:        e.request.ID,
+			PageToken: query.Get("page_token"),
+			query:     query,
+			user:      u,
+			reused:    e.reused,
+		}
 		if fault := u.fault(c); fault != nil {
 			fault(w, r, c)
 			return
@@ -150,22 +172,23 @@ func (a *API) answer(w http.ResponseWriter, e *exchange, r *http.Request, u *Use
 	}
 }
 
-// route tells the endpoint and the job's ID. The path is taken apart before it is
-// unescaped: an ID may hold a slash.
-func route(u *url.URL) (endpoint, id string) {
+// route finds out what is asked for. The path is taken apart before it is unescaped: an
+// ID may hold a slash.
+func route(u *url.URL) (resource, endpoint, id string) {
 	path := u.EscapedPath()
-	if path == root {
-		return "list", ""
+	for resource, root := range roots {
+		if path == root {
+			return resource, "list", ""
+		}
+		rest, ok := strings.CutPrefix(path, root+"/")
+		if !ok || rest == "" || strings.Contains(rest, "/") {
+			continue
+		}
+		if id, err := url.PathUnescape(rest); err == nil {
+			return resource, "get", id
+		}
 	}
-	rest, ok := strings.CutPrefix(path, root+"/")
-	if !ok || rest == "" || strings.Contains(rest, "/") {
-		return "", ""
-	}
-	id, err := url.PathUnescape(rest)
-	if err != nil {
-		return "", ""
-	}
-	return "get", id
+	return "", "", ""
 }
 
 // admit finds the user of a request, and whether their limit allows it.
@@ -174,10 +197,14 @@ func (a *API) admit(r *Request) (*User, *refusal) {
 	defer a.mu.Unlock()
 
 	u := a.users[r.Key]
-	if u == nil || r.Endpoint == "" {
+	switch {
+	case u == nil || r.Endpoint == "":
 		return u, nil
+	case r.Resource == Batches:
+		return u, u.batches.window.admit(r.Time)
+	default:
+		return u, u.window.admit(r.Time)
 	}
-	return u, u.window.admit(r.Time)
 }
 
 // fail answers with an error in the documented form.
@@ -250,13 +277,16 @@ type exchange struct {
 	finished bool
 }
 
-func (a *API) begin(w http.ResponseWriter, r *http.Request, endpoint, id string) *exchange {
+func (a *API) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	resource, endpoint, id := route(r.URL)
 	request := &Request{
+		Resource: resource,
 		Endpoint: endpoint,
 		ID:       id,
 		Key:      bearer(r.Header),
 		Header:   r.Header.Clone(),
 		Path:     r.URL.EscapedPath(),
+		Query:    r.URL.RawQuery,
 	}
 
 	a.recording.Lock()

@@ -419,8 +419,8 @@ func TestRequests(t *testing.T) {
 		got[i].Time, got[i].Header = time.Time{}, nil
 	}
 	for i, want := range []cohertest.Request{
-		{Endpoint: "get", ID: "a/b", Key: "wrong", Path: "/v1/embed-jobs/a%2Fb", Status: 401},
-		{Endpoint: "list", Key: key, Path: "/v1/embed-jobs", Status: 200},
+		{Resource: "embed_jobs", Endpoint: "get", ID: "a/b", Key: "wrong", Path: "/v1/embed-jobs/a%2Fb", Status: 401},
+		{Resource: "embed_jobs", Endpoint: "list", Key: key, Path: "/v1/embed-jobs", Query: "x=y", Status: 200},
 		{Key: key, Path: "/v2/chat", Status: 404},
 	} {
 		if fmt.Sprint(got[i]) != fmt.Sprint(want) {

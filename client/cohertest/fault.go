@@ -13,8 +13,10 @@ import (
 
 // IDs for [User.Fail] that stand for more than one job.
 const (
-	List = "\x00list" // the list
-	All  = "\x00all"  // every job, and the list
+	List        = "\x00list"         // the list of embed jobs
+	All         = "\x00all"          // every embed job, and their list
+	ListBatches = "\x00list batches" // each page of the list of batches
+	AllBatches  = "\x00all batches"  // every batch, and their list
 )
 
 // Fault is a misbehaviour: it answers a call in place of the API. The functions of this
@@ -104,10 +106,15 @@ func CutShort(w http.ResponseWriter, _ *http.Request, c *Call) {
 
 // Endless is valid JSON that goes on until the client leaves.
 func Endless(w http.ResponseWriter, r *http.Request, c *Call) {
+	id := string(appendString(nil, c.ID))
 	begin, more := `{"embed_jobs":[`, `{"job_id":"ebd-0","status":"complete"},`
-	if !c.List {
-		begin = `{"job_id":` + string(appendString(nil, c.ID)) + `,"status":"processing","meta":{"warnings":[`
-		more = `"and so on",`
+	switch {
+	case c.Resource == Batches && c.List:
+		begin, more = `{"batches":[`, `{"id":"0","status":"BATCH_STATUS_QUEUED"},`
+	case c.Resource == Batches:
+		begin, more = `{"batch":{"id":`+id+`,"status":"BATCH_STATUS_QUEUED","status_reason":"`, "and so on, "
+	case !c.List:
+		begin, more = `{"job_id":`+id+`,"status":"processing","meta":{"warnings":[`, `"and so on",`
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, err := w.Write([]byte(begin))
@@ -179,71 +186,64 @@ func ResetReused(w http.ResponseWriter, r *http.Request, c *Call) {
 
 // OtherJob is the proper answer, but with another job's ID.
 func OtherJob(w http.ResponseWriter, _ *http.Request, c *Call) {
-	jobs := c.Jobs()
-	for i := range jobs {
-		jobs[i].ID += "-other"
-	}
-	c.AnswerWith(w, jobs...)
+	c.answer(w, style{suffix: "-other"})
 }
 
 // UnknownStatus is the proper answer with a status that is not documented.
 func UnknownStatus(w http.ResponseWriter, _ *http.Request, c *Call) {
-	jobs := c.Jobs()
-	for i := range jobs {
-		jobs[i].Status = "hibernating"
-	}
-	c.AnswerWith(w, jobs...)
+	c.answer(w, style{unknownStatus: true})
 }
 
 // NoStatus is the proper answer without the status.
 func NoStatus(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{noStatus: true})
+	c.answer(w, style{noStatus: true})
 }
 
 // NullFields is the proper answer with all optional fields null.
 func NullFields(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{nulls: true})
+	c.answer(w, style{nulls: true})
 }
 
-// NullMeta is the proper answer with every value within meta null.
+// NullMeta is the proper answer with every value within meta null, or the counts of a
+// batch.
 func NullMeta(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{deep: true})
+	c.answer(w, style{deep: true})
 }
 
-// MissingFields is the proper answer with no fields but job_id and status.
+// MissingFields is the proper answer with no fields but the ID and status.
 func MissingFields(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{required: true})
+	c.answer(w, style{required: true})
 }
 
-// WrongTypes is the proper answer with every field but job_id and status of a wrong type.
+// WrongTypes is the proper answer with every field but the ID and status of a wrong type.
 func WrongTypes(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{types: true})
+	c.answer(w, style{types: true})
 }
 
 // NumbersAsStrings is the proper answer with numbers such as "1520".
 func NumbersAsStrings(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{numbers: func(b []byte, n float64) []byte {
+	c.answer(w, style{numbers: func(b []byte, n float64) []byte {
 		return append(appendNumber(append(b, '"'), n), '"')
 	}})
 }
 
 // NumbersWithFraction is the proper answer with numbers such as 1520.0, which are valid.
 func NumbersWithFraction(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{numbers: func(b []byte, n float64) []byte {
+	c.answer(w, style{numbers: func(b []byte, n float64) []byte {
 		return strconv.AppendFloat(b, n, 'f', 1, 64)
 	}})
 }
 
 // NumbersWithExponent is the proper answer with numbers such as 1.52e+03, which are valid.
 func NumbersWithExponent(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{numbers: func(b []byte, n float64) []byte {
+	c.answer(w, style{numbers: func(b []byte, n float64) []byte {
 		return strconv.AppendFloat(b, n, 'e', -1, 64)
 	}})
 }
 
 // InvalidUTF8 is the proper answer with a name that is not UTF-8.
 func InvalidUTF8(w http.ResponseWriter, _ *http.Request, c *Call) {
-	c.answer(w, c.Jobs(), style{binary: true})
+	c.answer(w, style{binary: true})
 }
 
 // Warning is the proper answer with an X-API-Warning header.

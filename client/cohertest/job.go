@@ -79,15 +79,19 @@ func (t text) appendEntry(b []byte, withoutMeta bool) []byte {
 	return append(b, t.json...)
 }
 
-// A style is a way to write a job other than the documented one, which is the zero value.
+// A style is a way to write a job or batch other than the documented one, which is the zero value.
 type style struct {
 	numbers  func(b []byte, n float64) []byte
 	nulls    bool // optional members are null
-	deep     bool // everything within meta is null
-	required bool // only job_id and status
+	deep     bool // everything within meta is null, or the counts of a batch
+	required bool // only the ID and status
 	noStatus bool
-	binary   bool // the name is not UTF-8
-	types    bool // members are of the wrong type
+	binary   bool   // the name is not UTF-8
+	types    bool   // members are of the wrong type
+	suffix   string // of the ID
+
+	unknownStatus bool
+	withoutTokens bool // a batch in a list
 }
 
 // render appends a job's JSON to b, which is empty.
@@ -101,10 +105,14 @@ func render(b []byte, j *Job, s style) text {
 	}
 
 	b = append(b, `{"job_id":`...)
-	b = appendString(b, j.ID)
+	b = appendString(b, j.ID+s.suffix)
+	status := j.Status
+	if s.unknownStatus {
+		status = "hibernating"
+	}
 	if !s.noStatus {
 		b = append(b, `,"status":`...)
-		b = appendString(b, j.Status)
+		b = appendString(b, status)
 	}
 	switch {
 	case s.required:

@@ -2,11 +2,13 @@ package cohertest
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 )
 
-// User is a user of the API: a key, jobs that no other user sees, and a rate limit.
+// User is a user of the API: a key, jobs and batches that no other user sees, and rate
+// limits.
 // See [API.AddUser].
 type User struct {
 	api *API
@@ -18,6 +20,7 @@ type User struct {
 	faults      map[string]Fault
 	window      window
 	withoutMeta bool
+	batches     batches
 }
 
 // An entry is a job and its JSON. It is never changed, only replaced.
@@ -98,8 +101,8 @@ func (u *User) ListWithoutMeta(on bool) {
 	u.withoutMeta = on
 }
 
-// Limit sets the user's rate limit, of which nothing is used up yet. The zero Limit is
-// none.
+// Limit sets the user's rate limit of embed jobs, of which nothing is used up yet. The
+// zero Limit is none.
 func (u *User) Limit(l Limit) {
 	u.api.mu.Lock()
 	defer u.api.mu.Unlock()
@@ -108,8 +111,9 @@ func (u *User) Limit(l Limit) {
 }
 
 // Fail makes a fault the answer for a job, whether the user has it or not; for the list
-// if the id is [List]; for everything that has no fault of its own if it is [All]. With a
-// nil Fault it works again.
+// if the id is [List]; for every embed job and their list, as far as they have no fault of
+// their own, if it is [All]. The same goes for batches with [ListBatches] and
+// [AllBatches]. With a nil Fault it works again.
 func (u *User) Fail(id string, f Fault) {
 	u.api.mu.Lock()
 	defer u.api.mu.Unlock()
@@ -142,14 +146,17 @@ func (u *User) fault(c *Call) Fault {
 	u.api.mu.Lock()
 	defer u.api.mu.Unlock()
 
-	id := c.ID
+	id, list, all := c.ID, List, All
+	if c.Resource == Batches {
+		list, all = ListBatches, AllBatches
+	}
 	if c.List {
-		id = List
+		id = list
 	}
 	if f, ok := u.faults[id]; ok {
 		return f
 	}
-	return u.faults[All]
+	return u.faults[all]
 }
 
 // entries returns what a call is about, and whether to list it without meta.
@@ -172,15 +179,18 @@ func (u *User) entries(c *Call) (entries []*entry, withoutMeta bool) {
 
 // A Call is a request that a [Fault] answers.
 type Call struct {
-	List bool   // the list was asked for, not a job
-	ID   string // of the job
+	Resource  string // EmbedJobs or Batches
+	List      bool   // the list was asked for, not a job
+	ID        string // of the job
+	PageToken string // of the page of a list
 
+	query  url.Values
 	user   *User
 	reused bool
 }
 
-// Jobs returns what the proper answer would hold now: the job asked for, if the user has
-// it, or those of the list.
+// Jobs returns what the proper answer would hold now: the embed job asked for, if the
+// user has it, or those of the list.
 func (c *Call) Jobs() []Job {
 	now := time.Now()
 	entries, _ := c.user.entries(c)
@@ -193,6 +203,11 @@ func (c *Call) Jobs() []Job {
 
 // Answer gives the proper answer.
 func (c *Call) Answer(w http.ResponseWriter) {
+	if c.Resource == Batches {
+		page, next := c.page()
+		c.AnswerWithBatches(w, next, page...)
+		return
+	}
 	now := time.Now()
 	entries, withoutMeta := c.user.entries(c)
 	texts := func(yield func(text, bool) bool) {
@@ -213,14 +228,23 @@ func (c *Call) Answer(w http.ResponseWriter) {
 	c.write(w, texts)
 }
 
-// AnswerWith answers with the given jobs in place of the user's. Jobs as returned by
+// AnswerWith answers with the given embed jobs in place of the user's. Jobs as returned by
 // [Call.Jobs] are complete; others should be.
 func (c *Call) AnswerWith(w http.ResponseWriter, jobs ...Job) {
-	c.answer(w, jobs, style{})
+	c.writeJobs(w, jobs, style{})
 }
 
-// answer answers with jobs in an unusual style.
-func (c *Call) answer(w http.ResponseWriter, jobs []Job, s style) {
+// answer gives the proper answer in an unusual style.
+func (c *Call) answer(w http.ResponseWriter, s style) {
+	if c.Resource == Batches {
+		page, next := c.page()
+		c.writeBatches(w, page, next, s)
+		return
+	}
+	c.writeJobs(w, c.Jobs(), s)
+}
+
+func (c *Call) writeJobs(w http.ResponseWriter, jobs []Job, s style) {
 	c.user.api.mu.Lock()
 	withoutMeta := c.user.withoutMeta
 	c.user.api.mu.Unlock()
