@@ -1,4 +1,4 @@
-// Package client speaks to Cohere's embed-jobs API.
+// Package client speaks to Cohere's APIs of embed jobs and batches.
 //
 // It makes exactly one request for each call: when to ask, and when to ask
 // again, is up to the caller.
@@ -27,9 +27,10 @@ const (
 	maxMessageRunes = 200
 )
 
-// Client fetches embed jobs. It is safe for concurrent use.
+// Client fetches embed jobs and batches. It is safe for concurrent use.
 type Client struct {
 	embedJobs *url.URL // of the list; a job is below it
+	batches   *url.URL // likewise
 	http      *http.Client
 	request   http.Request // what all requests have in common
 	onWarning func(text string)
@@ -68,6 +69,7 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	}
 	c := &Client{
 		embedJobs: root.JoinPath("v1", "embed-jobs"),
+		batches:   root.JoinPath("v2", "batches"),
 		http:      &still,
 		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}}},
 		onWarning: func(string) {},

@@ -32,7 +32,7 @@ func (e Error) Is(target error) bool {
 	return ok && (t == e || t == Error{StatusCode: e.StatusCode})
 }
 
-// ErrInvalidResponse is the cause when a 200 OK carries no embed job.
+// ErrInvalidResponse is the cause when a 200 OK carries no job, or no list.
 var ErrInvalidResponse = errors.New("invalid response")
 
 // ErrNoKey is the cause when there is no API key to send; nothing was sent.
