@@ -5,7 +5,10 @@ package sdk_test
 
 import (
 	"net/http"
+	"net/url"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +129,158 @@ func TestSDK(t *testing.T) {
 	}
 }
 
+// batches show every documented status, every field with a value of its own, and
+// what is empty where it is.
+func batches() []cohertest.Batch {
+	created := time.Date(2026, 9, 9, 12, 4, 47, 260345000, time.UTC)
+	batches := []cohertest.Batch{{
+		ID:                "2f6c0f0a-5b1e-4c58-9a77-0d6a3f1c9e42",
+		Status:            "BATCH_STATUS_COMPLETED",
+		Name:              "nightly-batch",
+		CreatedAt:         created,
+		UpdatedAt:         created.Add(5 * time.Second),
+		InputDatasetID:    "nightly-batch-jsonl-j6v59e",
+		OutputDatasetID:   "nightly-batch-output-b6bsnn",
+		InputTokens:       10,
+		OutputTokens:      30,
+		Model:             "command-a-03-2025",
+		Records:           6,
+		SuccessfulRecords: 3,
+		FailedRecords:     2,
+		StatusReason:      "one is missing",
+	}}
+	for i, status := range []string{"UNSPECIFIED", "QUEUED", "IN_PROGRESS", "CANCELING", "FAILED", "CANCELED"} {
+		batches = append(batches, cohertest.Batch{
+			ID: "batch-" + status, Status: "BATCH_STATUS_" + status, CreatedAt: created, InputTokens: int64(i) << 40,
+		})
+	}
+	return batches
+}
+
+func TestBatches(t *testing.T) {
+	api := cohertest.New()
+	user := api.AddUser(key)
+	server := api.Start()
+	defer server.Close()
+	user.AddBatches(batches()...)
+	user.PageBatches(3)
+
+	witness := sdk.NewClient(sdk.WithBaseURL(server.URL), sdk.WithHTTPClient(server.Client), sdk.WithToken(key),
+		sdk.WithMaxAttempts(1))
+	base, err := client.ParseBaseURL(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := client.New(base, &http.Client{
+		Transport: client.Authorize("Bearer", client.StaticKey(key), server.Client.Transport),
+	})
+
+	for _, batch := range batches() {
+		theirs, err := witness.Batches.Retrieve(t.Context(), batch.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ours.Batch(t.Context(), batch.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compareBatches(t, got, theirs.Batch)
+	}
+
+	api.ResetRequests()
+	size, token, n := 1000, "", 0
+	for range 3 {
+		request := &cohere.BatchesListBatchesRequest{PageSize: &size}
+		if token != "" {
+			request.PageToken = &token
+		}
+		theirs, err := witness.Batches.List(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := 0
+		next, err := ours.Batches(t.Context(), token, func(got *client.Batch) {
+			compareBatches(t, *got, theirs.Batches[i])
+			i++
+		})
+		if err != nil || next != text(theirs.NextPageToken) || i != len(theirs.Batches) {
+			t.Fatalf("after %q: listed %d batches, next %q, error %v; the SDK %d, %q", token, i, next, err, len(theirs.Batches), text(theirs.NextPageToken))
+		}
+		token, n = next, n+i
+	}
+	if token != "" || n != len(batches()) {
+		t.Errorf("listed %d batches, want %d; next %q", n, len(batches()), token)
+	}
+
+	// Both have asked the same.
+	requests := api.Requests()
+	for i := 0; i+1 < len(requests); i += 2 {
+		theirs, ours := requests[i], requests[i+1]
+		if theirs.Path != ours.Path || !reflect.DeepEqual(query(t, theirs), query(t, ours)) {
+			t.Errorf("asked for %s?%s, the SDK for %s?%s", ours.Path, ours.Query, theirs.Path, theirs.Query)
+		}
+	}
+}
+
+// compareBatches holds our batch against the SDK's.
+func compareBatches(t *testing.T, ours client.Batch, theirs *cohere.Batch) {
+	t.Helper()
+	status := string(*theirs.GetStatus())
+	want := client.Batch{
+		ID:                text(theirs.Id),
+		Status:            client.BatchStatus(strings.ToLower(strings.TrimPrefix(status, "BATCH_STATUS_"))),
+		Name:              theirs.Name,
+		CreatedAt:         optional(theirs.CreatedAt),
+		UpdatedAt:         optional(theirs.UpdatedAt),
+		InputDatasetID:    theirs.InputDatasetId,
+		OutputDatasetID:   text(theirs.OutputDatasetId),
+		InputTokens:       tokens(t, theirs.InputTokens),
+		OutputTokens:      tokens(t, theirs.OutputTokens),
+		Model:             theirs.Model,
+		Records:           records(theirs.NumRecords),
+		SuccessfulRecords: records(theirs.NumSuccessfulRecords),
+		FailedRecords:     records(theirs.NumFailedRecords),
+		StatusReason:      text(theirs.StatusReason),
+	}
+	if !ours.Equal(want) {
+		t.Errorf("got           %+v\nthe SDK reads %+v", ours, want)
+	}
+	if got := theirs.GetExtraProperties(); len(got) != 0 {
+		t.Errorf("%s: the SDK does not know %v", ours.ID, got)
+	}
+	if _, err := cohere.NewBatchStatusFromString(status); err != nil {
+		t.Error(err)
+	}
+}
+
+func query(t *testing.T, r cohertest.Request) url.Values {
+	t.Helper()
+	q, err := url.ParseQuery(r.Query)
+	if err != nil {
+		t.Error(err)
+	}
+	return q
+}
+
+func tokens(t *testing.T, s *string) client.Count {
+	t.Helper()
+	if s == nil {
+		return client.Count{}
+	}
+	n, err := strconv.ParseInt(*s, 10, 64)
+	if err != nil {
+		t.Error(err)
+	}
+	return client.Count{Optional: client.Optional[float64]{Value: float64(n), Valid: true}}
+}
+
+func records(n *int) client.Count {
+	if n == nil {
+		return client.Count{}
+	}
+	return client.Count{Optional: client.Optional[float64]{Value: float64(*n), Valid: true}}
+}
+
 // The errors of the API are the SDK's own types.
 func TestErrors(t *testing.T) {
 	api := cohertest.New()
@@ -150,6 +305,7 @@ func TestErrors(t *testing.T) {
 		504: new(cohere.GatewayTimeoutError),
 	} {
 		user.Fail(cohertest.All, cohertest.Status(code, "no"))
+		user.Fail(cohertest.AllBatches, cohertest.Status(code, "no"))
 		_, err := witness.EmbedJobs.Get(t.Context(), "ebd-1")
 		if reflect.TypeOf(err) != reflect.TypeOf(want) {
 			t.Errorf("%d: the SDK got %T, want %T", code, err, want)
@@ -157,6 +313,10 @@ func TestErrors(t *testing.T) {
 		_, err = witness.EmbedJobs.List(t.Context())
 		if reflect.TypeOf(err) != reflect.TypeOf(want) {
 			t.Errorf("%d: the SDK got %T for the list, want %T", code, err, want)
+		}
+		_, err = witness.Batches.Retrieve(t.Context(), "2f6c0f0a")
+		if reflect.TypeOf(err) != reflect.TypeOf(want) {
+			t.Errorf("%d: the SDK got %T for a batch, want %T", code, err, want)
 		}
 	}
 }
