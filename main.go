@@ -219,7 +219,7 @@ func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error
 // startDemo starts the simulated API and has the account watch it.
 func startDemo(account *config.Account, logger log.Logger) *cohertest.Server {
 	api := cohertest.New()
-	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now())
+	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now()).EmbedJobs
 	server := api.Start()
 	account.BaseURL = server.URL
 	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: cohertest.DemoKey}

@@ -29,7 +29,7 @@ func TestDemo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := cohertest.New()
 		begin := time.Now()
-		ids := cohertest.Demo(api, key, begin)
+		ids := cohertest.Demo(api, key, begin).EmbedJobs
 		server := api.StartInMemory()
 		defer server.Close()
 
@@ -38,13 +38,15 @@ func TestDemo(t *testing.T) {
 			t.Helper()
 			time.Sleep(after - time.Since(begin))
 			jobs := make(map[string]demoJob)
-			for _, id := range ids {
-				var j demoJob
-				if err := json.Unmarshal([]byte(mustGet(t, server, key, job(id)).body), &j); err != nil {
-					t.Fatal(err)
-				}
-				if j.ID != id || j.Name == "" {
-					t.Errorf("job %s: got ID %s, name %q", id, j.ID, j.Name)
+			var answer struct {
+				Jobs []demoJob `json:"embed_jobs"`
+			}
+			if err := json.Unmarshal([]byte(mustGet(t, server, key, list).body), &answer); err != nil || len(answer.Jobs) != len(ids) {
+				t.Fatalf("got %d jobs, error %v", len(answer.Jobs), err)
+			}
+			for i, j := range answer.Jobs {
+				if j.ID != ids[i] || j.Name == "" {
+					t.Errorf("job %s: got ID %s, name %q", ids[i], j.ID, j.Name)
 				}
 				for unit, n := range j.Meta.BilledUnits {
 					if n != math.Trunc(n) {
@@ -110,6 +112,114 @@ func TestDemo(t *testing.T) {
 		}
 		if growing < 2 {
 			t.Errorf("the tokens of %d jobs grow", growing)
+		}
+	})
+}
+
+// What the batches of the demonstration are, and become.
+func TestDemoBatches(t *testing.T) {
+	type demoBatch struct {
+		ID, Name, Status string
+		UpdatedAt        time.Time `json:"updated_at"`
+		CreatedAt        time.Time `json:"created_at"`
+		StatusReason     string    `json:"status_reason"`
+		Records          int       `json:"num_records"`
+		Successful       int       `json:"num_successful_records"`
+		Failed           int       `json:"num_failed_records"`
+		OutputDataset    string    `json:"output_dataset_id"`
+		InputTokens      int64     `json:"input_tokens,string"`
+	}
+	synctest.Test(t, func(t *testing.T) {
+		api := cohertest.New()
+		begin := time.Now()
+		ids := cohertest.Demo(api, key, begin).Batches
+		server := api.StartInMemory()
+		defer server.Close()
+
+		// at returns the batches by name, that long after the start.
+		at := func(after time.Duration) map[string]demoBatch {
+			t.Helper()
+			time.Sleep(after - time.Since(begin))
+			found := make(map[string]demoBatch)
+			for _, id := range ids {
+				var answer struct{ Batch demoBatch }
+				if err := json.Unmarshal([]byte(mustGet(t, server, key, batch(id)).body), &answer); err != nil {
+					t.Fatal(err)
+				}
+				b := answer.Batch
+				if b.ID != id || b.Name == "" || b.UpdatedAt.Before(b.CreatedAt) || b.UpdatedAt.After(time.Now()) ||
+					b.Successful+b.Failed > b.Records {
+					t.Errorf("got %+v", b)
+				}
+				found[b.Name] = b
+			}
+			return found
+		}
+
+		statuses := make(map[string]bool)
+		for _, b := range at(0) {
+			statuses[b.Status] = true
+		}
+		for _, status := range []string{"QUEUED", "IN_PROGRESS", "CANCELING", "COMPLETED", "FAILED", "CANCELED", "PAUSED"} {
+			if !statuses["BATCH_STATUS_"+status] {
+				t.Errorf("none is %s", status)
+			}
+		}
+		for _, id := range ids {
+			if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
+				t.Errorf("ID %s", id)
+			}
+		}
+
+		for _, tt := range []struct {
+			at                  time.Duration
+			name, before, after string
+		}{
+			{20 * time.Second, "ticket-summaries", "QUEUED", "IN_PROGRESS"},
+			{time.Minute, "invoice-extraction", "IN_PROGRESS", "FAILED"},
+			{90 * time.Second, "catalogue-embeddings", "IN_PROGRESS", "COMPLETED"},
+			{2 * time.Minute, "forum-moderation", "CANCELING", "CANCELED"},
+			{3 * time.Minute, "ticket-summaries", "IN_PROGRESS", "COMPLETED"},
+		} {
+			before := at(tt.at - time.Millisecond)[tt.name]
+			after := at(tt.at)[tt.name]
+			if before.Status != "BATCH_STATUS_"+tt.before || after.Status != "BATCH_STATUS_"+tt.after || !after.UpdatedAt.Equal(begin.Add(tt.at)) {
+				t.Errorf("got %+v, then %+v", before, after)
+			}
+			if before.Records != 0 || before.InputTokens != 0 || before.StatusReason != "" {
+				t.Errorf("before its end: got %+v", before)
+			}
+		}
+		last := at(time.Hour)
+		if b := last["catalogue-embeddings"]; b.Successful >= b.Records || b.Failed != 0 || b.OutputDataset != "" {
+			t.Errorf("no records are missing: %+v", b)
+		}
+		if b := last["invoice-extraction"]; b.StatusReason == "" {
+			t.Errorf("without a reason: %+v", b)
+		}
+		if b := last["archive-translation"]; b.Status != "BATCH_STATUS_QUEUED" || time.Since(b.CreatedAt) < 8*time.Hour {
+			t.Errorf("not queued for long: %+v", b)
+		}
+	})
+}
+
+// The demonstration limits as Cohere does.
+func TestDemoLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := cohertest.New()
+		cohertest.Demo(api, key, time.Now())
+		server := api.StartInMemory()
+		defer server.Close()
+		for path, limit := range map[string]int{list: 50, batches: 500} {
+			for n := range limit + 1 {
+				want := 200
+				if n == limit {
+					want = 429
+				}
+				if got := mustGet(t, server, key, path).StatusCode; got != want {
+					t.Fatalf("%s: got %d for request %d", path, got, n+1)
+				}
+			}
 		}
 	})
 }

@@ -1,5 +1,5 @@
-// Package cohertest simulates Cohere's APIs of embed jobs and batches for tests, benchmarks and
-// demonstrations, in the manner of net/http/httptest.
+// Package cohertest simulates Cohere's APIs of embed jobs and batches for tests,
+// benchmarks and demonstrations, in the manner of net/http/httptest.
 //
 //	api := cohertest.New()
 //	user := api.AddUser("key")
@@ -13,8 +13,8 @@
 // [API.StartInMemoryHTTP2]), which also work in the fake time of testing/synctest.
 //
 // What a user's jobs look like is set with [User.Add] and [User.Update], or follows
-// from the time by [Job.Script]; batches have [User.AddBatches] and the like. How the API misbehaves is set with [User.Fail]; it
-// answers in gzip after [API.Compress].
+// from the time by [Job.Script]; batches have [User.AddBatches] and the like. How the
+// API misbehaves is set with [User.Fail]; it answers in gzip after [API.Compress].
 //
 // All methods may be called from several goroutines, also while requests are under way.
 package cohertest
