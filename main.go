@@ -1,4 +1,4 @@
-// cohere_exporter lets Prometheus watch Cohere embed jobs.
+// cohere_exporter lets Prometheus watch Cohere's embed jobs and batches.
 package main
 
 import (
@@ -50,7 +50,7 @@ func run(args []string) (err error) {
 		version.Version = "devel" // not set by the linker
 	}
 	var (
-		app = kingpin.New("cohere_exporter", "Prometheus exporter for Cohere embed jobs: their status and billed tokens.")
+		app = kingpin.New("cohere_exporter", "Prometheus exporter for Cohere's embed jobs and batches: their status and billed tokens.")
 
 		account = flags.Add(app)
 
@@ -203,7 +203,7 @@ func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error
 		}
 		for _, m := range family.Metric {
 			switch family.GetName() {
-			case "cohere_up", "cohere_list_up", "cohere_embed_job_up":
+			case "cohere_up", "cohere_list_up", "cohere_embed_job_up", "cohere_batch_up":
 				if m.GetGauge().GetValue() == 0 {
 					down++
 				}
@@ -219,12 +219,12 @@ func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error
 // startDemo starts the simulated API and has the account watch it.
 func startDemo(account *config.Account, logger log.Logger) *cohertest.Server {
 	api := cohertest.New()
-	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now()).EmbedJobs
+	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now())
 	server := api.Start()
 	account.BaseURL = server.URL
 	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: cohertest.DemoKey}
-	if len(account.EmbedJobs.IDs) == 0 {
-		account.EmbedJobs.IDs = ids
+	if len(account.EmbedJobs.IDs)+len(account.Batches.IDs) == 0 {
+		account.EmbedJobs.IDs, account.Batches.IDs = ids.EmbedJobs, ids.Batches
 	}
 	level.Info(logger).Log("msg", "simulated Cohere API", "url", server.URL)
 	return server

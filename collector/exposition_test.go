@@ -238,7 +238,8 @@ func TestRepeatedJobID(t *testing.T) {
 // fresh are the families that hold for the present scrape.
 var fresh = []string{
 	"cohere_api_requests_per_minute_limit", "cohere_embed_job_fetch_error", "cohere_embed_job_last_success_timestamp_seconds",
-	"cohere_embed_job_up", "cohere_embed_jobs", "cohere_job_file_read_success", "cohere_list_fetch_error", "cohere_list_up", "cohere_refresh_interval_seconds",
+	"cohere_embed_job_up", "cohere_embed_jobs", "cohere_batch_fetch_error", "cohere_batch_last_success_timestamp_seconds",
+	"cohere_batch_up", "cohere_batches", "cohere_job_file_read_success", "cohere_list_fetch_error", "cohere_list_up", "cohere_refresh_interval_seconds",
 	"cohere_scrape_duration_seconds", "cohere_up",
 }
 
@@ -249,12 +250,16 @@ func TestDescribe(t *testing.T) {
 		discover := config.DefaultDiscover()
 		b := newHarness(t, 2, func(c *config.Account) {
 			c.EmbedJobs.RequestsPerMinute, c.EmbedJobs.Discover = 100, &discover
+			batches := *c.EmbedJobs
+			c.Batches, batches.IDs = &batches, []string{"lost"}
 		})
+		b.user.AddBatches(cohertest.Batch{ID: "batch", Status: "BATCH_STATUS_FAILED", StatusReason: "quota"})
 		b.user.Update("job-000", func(j *cohertest.Job) { j.SearchUnits, j.Classifications, j.Pages = 1, 1, 1 })
 		b.user.Fail(cohertest.List, cohertest.Times(1, cohertest.Null))
 		got := b.scrape(time.Second)
 		b.scrape(time.Second)
 		b.user.Update("job-000", func(j *cohertest.Job) { j.Status = "complete" })
+		b.user.UpdateBatch("batch", func(b *cohertest.Batch) { b.Status = "BATCH_STATUS_COMPLETED" })
 		time.Sleep(time.Minute)
 
 		scrape := b.set.Collector(t.Context())

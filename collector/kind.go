@@ -13,7 +13,7 @@ import (
 )
 
 // kinds are all that can be watched.
-var kinds = []anyKind{embedJobs}
+var kinds = []anyKind{embedJobs, batches}
 
 // kind is all that differs between kinds of jobs. T is what the API says of one
 // of them.

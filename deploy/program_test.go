@@ -276,7 +276,7 @@ func TestBadUsage(t *testing.T) {
 	const (
 		noKey   = "no API key: set --cohere.api-key-file or CO_API_KEY"
 		keyFile = "; name a file that holds the API key in one line"
-		nothing = "nothing to watch: set --cohere.job-id (or COHERE_JOB_IDS), or --cohere.discover, or try --demo"
+		nothing = "nothing to watch: set --cohere.job-id, --cohere.batch-id or --cohere.discover, or try --demo"
 		help    = "; see --help"
 	)
 	for _, c := range []struct {
@@ -312,7 +312,7 @@ func TestBadUsage(t *testing.T) {
 		{args: "KEY --cohere.fetch=both", want: "--cohere.fetch: enum value must be one of get,list, got 'both'" + help},
 		{args: "KEY --log.level=loud", want: "--log.level: enum value must be one of debug,info,warn,error, got 'loud'" + help},
 		{args: "KEY --log.format=xml", want: "--log.format: enum value must be one of logfmt,json, got 'xml'" + help},
-		{args: "KEY", env: "COHERE_DISCOVER=true", want: `--cohere.discover: "true" is no kind of jobs; it takes embed-jobs`},
+		{args: "KEY", env: "COHERE_DISCOVER=true", want: `--cohere.discover: "true" is no kind of jobs; it takes embed-jobs or batches`},
 		{args: "KEY --cohere.api-key=" + testKey, want: "unknown long flag '--cohere.api-key'" + help},
 		{args: "KEY --cohere.job-id", want: "expected argument for flag '--cohere.job-id'" + help},
 		{args: "KEY stray", want: "unexpected stray" + help},

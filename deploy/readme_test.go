@@ -143,7 +143,7 @@ func TestReadmeFlags(t *testing.T) {
 func programMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	account, jobs := config.Default(), config.DefaultJobs()
-	account.Name, account.EmbedJobs = "search", &jobs
+	account.Name, account.EmbedJobs, account.Batches = "search", &jobs, &jobs
 	jobs.IDs = []string{"job"}
 	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: testKey}
 	own := prometheus.NewRegistry()
@@ -193,10 +193,11 @@ func TestReadmeMetrics(t *testing.T) {
 	missing := maps.Clone(metrics)
 	maps.DeleteFunc(missing, func(name string, _ []string) bool { return !strings.HasPrefix(name, "cohere_") })
 	tables := markdownTables(t, readme, "metric", "labels", "meaning")
-	if len(tables) != 2 {
-		t.Fatalf("%d tables of metrics; want those of a job and of an account", len(tables))
+	labels := [][]string{{"account", "job_id"}, {"account", "batch_id"}, {"account"}}
+	if len(tables) != len(labels) {
+		t.Fatalf("%d tables of metrics; want those of an embed job, of a batch and of an account", len(tables))
 	}
-	for i, before := range [][]string{{"account", "job_id"}, {"account"}} {
+	for i, before := range labels {
 		for _, row := range tables[i] {
 			name, want := code(row[0])[0], slices.Concat(before, code(row[1]))
 			got, ok := metrics[name]

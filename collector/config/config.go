@@ -42,6 +42,7 @@ type Account struct {
 	Timeout          model.Duration              `yaml:"timeout"`     // of one request
 
 	EmbedJobs *Jobs `yaml:"embed_jobs,omitempty"` // nil: not watched
+	Batches   *Jobs `yaml:"batches,omitempty"`
 }
 
 // Kind is a kind of jobs.
@@ -56,6 +57,7 @@ type Kind struct {
 // Kinds are all kinds that an account may watch.
 var Kinds = []Kind{
 	{"embed_jobs", "job-id", "COHERE_JOB_IDS", func(a *Account) **Jobs { return &a.EmbedJobs }},
+	{"batches", "batch-id", "COHERE_BATCH_IDS", func(a *Account) **Jobs { return &a.Batches }},
 }
 
 // Jobs returns what the account watches of the kind, nil if that is nothing.

@@ -113,7 +113,7 @@ func (d *Discover) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(d))
 }
 
-const noAccounts = "accounts: there are none; list at least one, with name, http_client_config and embed_jobs"
+const noAccounts = "accounts: there are none; list at least one, with name, http_client_config and embed_jobs or batches"
 
 // check looks at what was read from a file in dir. Next to a mistake it returns
 // its key, from the root of the file.
@@ -168,7 +168,7 @@ func (a *Account) checkFile(dir string) error {
 		}
 	}
 	if !watched {
-		return errors.New("nothing to watch; give the account embed_jobs")
+		return errors.New("nothing to watch; give the account embed_jobs or batches")
 	}
 	return a.checkHTTP(dir)
 }

@@ -51,10 +51,10 @@ const good = head + "    embed_jobs:\n      ids: [a]\n"
 
 // badFiles are files with a mistake, and the error after the name of the file.
 var badFiles = []struct{ name, text, want string }{
-	{"empty", "", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs"},
-	{"no accounts", "\naccounts: []\n", "2: accounts: there are none; list at least one, with name, http_client_config and embed_jobs"},
-	{"a comment only", "# accounts:\n", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs"},
-	{"null", "~\n", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs"},
+	{"empty", "", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs or batches"},
+	{"no accounts", "\naccounts: []\n", "2: accounts: there are none; list at least one, with name, http_client_config and embed_jobs or batches"},
+	{"a comment only", "# accounts:\n", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs or batches"},
+	{"null", "~\n", "1: accounts: there are none; list at least one, with name, http_client_config and embed_jobs or batches"},
 	{"a text", "hello\n", "1: must be a mapping of keys to values"},
 	{"accounts no list", "accounts: {name: search}\n", "1: accounts: must be a list"},
 	{"account no mapping", "accounts:\n  - search\n", "2: must be a mapping of keys to values"},
@@ -84,7 +84,7 @@ var badFiles = []struct{ name, text, want string }{
 	{"empty name", strings.Replace(good, "search", "''", 1), "2: name: is missing; it becomes the label account"},
 	{"name no UTF-8", strings.Replace(good, "search", "!!binary /w==", 1), "2: name: is not valid UTF-8, which a label has to be"},
 	{"long name", strings.Replace(good, "search", strings.Repeat("é", 513), 1), "2: name: is longer than 512 characters"},
-	{"nothing to watch", head, "2: nothing to watch; give the account embed_jobs"},
+	{"nothing to watch", head, "2: nothing to watch; give the account embed_jobs or batches"},
 	{"nothing below the kind", jobs, "6: embed_jobs: nothing to watch; give it ids, id_files or discover"},
 	{"nothing in the lists", jobs + "      ids: []\n      id_files:\n", "7: embed_jobs: nothing to watch; give it ids, id_files or discover"},
 	{"no authorization", "accounts:\n  - name: a\n    embed_jobs: {discover: }\n", "2: http_client_config.authorization: is missing, and nothing else gives the API its key; set it to {credentials_file: FILE}"},
@@ -136,7 +136,6 @@ var badFiles = []struct{ name, text, want string }{
 	{"budget a text", good + "      requests_per_minute: many\n", "8: requests_per_minute: must be a number"},
 	{"bool a text", strings.Replace(good, "good.key", "good.key\n      enable_http2: maybe", 1), "6: enable_http2: must be true or false"},
 
-	{"batches", good + "    batches:\n      discover: {}\n", "8: unknown key batches"},
 	{"setting of jobs at the account", good + "    fetch: list\n", "8: unknown key fetch"},
 	{"claim", strings.Replace(good, "good.key", "good.key\n      oauth2: {claims: {a: !!int x}}", 1), "6: oauth2: must be what its tag (!) says"},
 

@@ -1,0 +1,80 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/config"
+	"github.com/cohere-exporter/cohere_exporter/collector/series"
+)
+
+// batches is the kind of batches.
+var batches = &kind[client.Batch]{
+	name:     "batch",
+	resource: "batches",
+	id:       "batch_id",
+	jobs:     func(a *config.Account) *config.Jobs { return a.Batches },
+
+	get: func(ctx context.Context, c *client.Client, id string) (client.Batch, error) { return c.Batch(ctx, id) },
+	list: func(ctx context.Context, c *client.Client, token string, each func(*client.Batch)) (string, error) {
+		return c.Batches(ctx, token, each)
+	},
+
+	head: func(b *client.Batch) head {
+		status := string(b.Status)
+		if !slices.Contains(batchStatuses, status) {
+			status = unknownStatus
+		}
+		return head{b.ID, status, b.Status.Settled(), b.Name, b.CreatedAt}
+	},
+	equal: func(a, b *client.Batch) bool { return a.Equal(*b) },
+	merge: func(entry, known *client.Batch) {
+		entry.Name = cmp.Or(entry.Name, known.Name)
+		entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, known.OutputDatasetID)
+		entry.InputTokens = cmp.Or(entry.InputTokens, known.InputTokens)
+		entry.OutputTokens = cmp.Or(entry.OutputTokens, known.OutputTokens)
+	},
+	lacksTokens: func(entry *client.Batch) bool { return !entry.InputTokens.Valid && !entry.OutputTokens.Valid },
+
+	statuses: batchStatuses,
+	rows: []row[client.Batch]{
+		reported("cohere_batch_input_tokens", "Input tokens that the API counts for the batch, and bills.",
+			func(b *client.Batch) client.Optional[float64] { return b.InputTokens.Optional }),
+		reported("cohere_batch_output_tokens", "Output tokens that the API counts for the batch, and bills.",
+			func(b *client.Batch) client.Optional[float64] { return b.OutputTokens.Optional }),
+		reported("cohere_batch_records", "Records in the batch. Those that are neither successful nor failed are still to come, or were lost.",
+			func(b *client.Batch) client.Optional[float64] { return b.Records.Optional }),
+		reported("cohere_batch_records_successful", "Records that were successful.",
+			func(b *client.Batch) client.Optional[float64] { return b.SuccessfulRecords.Optional }),
+		reported("cohere_batch_records_failed", "Records that failed.",
+			func(b *client.Batch) client.Optional[float64] { return b.FailedRecords.Optional }),
+		timestamp("cohere_batch_created_timestamp_seconds", "When the batch was created, in Unix time.",
+			func(b *client.Batch) client.Optional[time.Time] { return b.CreatedAt }),
+		timestamp("cohere_batch_updated_timestamp_seconds", "When the batch last changed, in Unix time.",
+			func(b *client.Batch) client.Optional[time.Time] { return b.UpdatedAt }),
+		{
+			"cohere_batch_info", "What is known of the batch besides its status and numbers. Always 1." + fromMemory,
+			[]string{"name", "model", "input_dataset_id", "output_dataset_id"},
+			func(b *client.Batch, to *series.Builder) {
+				to.Add(1, b.Name, b.Model, b.InputDatasetID, b.OutputDatasetID)
+			},
+		},
+		{
+			"cohere_batch_status_reason", "1 while the API gives a reason for the status of the batch." + fromMemory,
+			[]string{"reason"},
+			func(b *client.Batch, to *series.Builder) {
+				if b.StatusReason != "" {
+					to.Add(1, b.StatusReason)
+				}
+			},
+		},
+	},
+}
+
+var batchStatuses = []string{
+	string(client.BatchCanceled), string(client.BatchCanceling), string(client.BatchCompleted), string(client.BatchFailed),
+	string(client.BatchInProgress), string(client.BatchQueued), unknownStatus,
+}
