@@ -447,7 +447,7 @@ func TestBatchFaults(t *testing.T) {
 	}{
 		{"404", cohertest.Status(404, "no"), "not_found", "not_found"},
 		{"429", cohertest.Status(429, "slow down"), "rate_limited", "rate_limited"},
-		{"502", func(w http.ResponseWriter, _ *http.Request, _ *cohertest.Call) { w.WriteHeader(502) }, "server_error", "server_error"},
+		{"502", func(w http.ResponseWriter, _ *http.Request, _ *cohertest.Call) { w.WriteHeader(http.StatusBadGateway) }, "server_error", "server_error"},
 		{"KeyEcho", cohertest.KeyEcho(403), "forbidden", "forbidden"},
 		{"RedirectTo", cohertest.RedirectTo("http://elsewhere.test"), "http_error", "http_error"},
 		{"NotJSON", cohertest.NotJSON, "invalid_response", "invalid_response"},

@@ -175,7 +175,7 @@ func TestBombs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, (*cohertest.API).StartInMemory)
 		b.user.Fail(example, cohertest.Gzip(func(w http.ResponseWriter, r *http.Request, c *cohertest.Call) {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			endless(`{"message":"`, "a")(w, r, c)
 		}))
 		if _, err := b.EmbedJob(t.Context(), example); apiError(err) != (client.Error{StatusCode: 500}) {

@@ -43,7 +43,7 @@ func TestBatchWireFormat(t *testing.T) {
 	_, user, server := start(t)
 	b := recordedBatch()
 	user.AddBatches(b)
-	if got := mustGet(t, server, key, batch(b.ID)); got.StatusCode != 200 || got.body != recorded {
+	if got := mustGet(t, server, key, batch(b.ID)); got.StatusCode != http.StatusOK || got.body != recorded {
 		t.Errorf("got %s\n%s\nwant\n%s", got.Status, got.body, recorded)
 	}
 	entry := strings.TrimSuffix(strings.TrimPrefix(recorded, `{"batch":`), "}")

@@ -63,7 +63,7 @@ func TestCompress(t *testing.T) {
 				if got.Header.Get("Content-Encoding") != "gzip" || got.StatusCode != want.StatusCode || err != nil {
 					t.Errorf("%s %s: got %s, %v, %v", name, path, got.Status, got.Header, err)
 				}
-				if got.StatusCode == 200 && body != want.body || len(body) != len(want.body) { // errors have an ID of their own
+				if got.StatusCode == http.StatusOK && body != want.body || len(body) != len(want.body) { // errors have an ID of their own
 					t.Errorf("%s %s: got %s, want %s", name, path, body, want.body)
 				}
 			}
@@ -93,7 +93,7 @@ func TestGzip(t *testing.T) {
 				}
 				user.Fail(exampleJob().ID, cohertest.Gzip(cohertest.Status(503, "no")))
 				got := accepting(t, server, "gzip", path)
-				if body, err := gunzip(got.body); got.StatusCode != 503 || !strings.HasPrefix(body, `{"message":"no"`) || err != nil {
+				if body, err := gunzip(got.body); got.StatusCode != http.StatusServiceUnavailable || !strings.HasPrefix(body, `{"message":"no"`) || err != nil {
 					t.Errorf("%s: got %s, %s, %v", name, got.Status, body, err)
 				}
 				user.Fail(exampleJob().ID, cohertest.Gzip(cohertest.CutShort))
