@@ -90,7 +90,7 @@ func checkKey(key string) (string, error) {
 var keyPrefix = regexp.MustCompile(`^(?i:authorization:|bearer\s|bearer:|(export\s+)?co_api_key=)`)
 
 // Authorize returns a RoundTripper that sends "Authorization: scheme key" with
-// every request, and nothing at all without a key: the error answers to
+// every request, and nothing at all without a key: the error matches
 // ErrNoKey.
 func Authorize(scheme string, key Key, next http.RoundTripper) http.RoundTripper {
 	return &authorizer{scheme, key, next}

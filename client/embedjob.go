@@ -22,7 +22,7 @@ const (
 	Failed     Status = "failed"
 )
 
-// Settled tells whether a job in this status has come to its end.
+// Settled reports whether a job in this status has come to its end.
 func (s Status) Settled() bool {
 	return s == Complete || s == Cancelled || s == Failed
 }

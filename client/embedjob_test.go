@@ -639,7 +639,7 @@ func checkFields(t *testing.T, job client.EmbedJob, fields map[string]any) {
 	}
 }
 
-// ambiguous tells whether an object holds a name twice, or one in other than
+// ambiguous reports whether an object holds a name twice, or one in other than
 // the documented letters: it is up to the decoder what to make of these.
 func ambiguous(dec *json.Decoder) bool {
 	var walk func() bool

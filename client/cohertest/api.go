@@ -39,7 +39,7 @@ type API struct {
 	recording     sync.Mutex // guards the rest
 	requests      []*Request
 	keep          int
-	underWay, max int
+	inFlight, max int
 }
 
 // New returns an API without users, which answers every request with 401.
@@ -97,7 +97,7 @@ func (a *API) ResetRequests() {
 	defer a.recording.Unlock()
 
 	a.requests = nil
-	a.max = a.underWay
+	a.max = a.inFlight
 }
 
 // KeepRequests bounds the memory of an API that runs for long: of the requests only the
@@ -109,7 +109,7 @@ func (a *API) KeepRequests(n int) {
 	a.keep = n
 }
 
-// MaxConcurrent returns the greatest number of requests that were under way at once. One
+// MaxConcurrent returns the greatest number of requests that were in flight at once. One
 // that its client gave up counts until the server notices.
 func (a *API) MaxConcurrent() int {
 	a.recording.Lock()
@@ -231,7 +231,7 @@ func reply(w http.ResponseWriter, code int, body []byte) error {
 	}
 
 	// The client may go on to its next request as soon as it has the last byte. This one
-	// must not count as under way any longer by then.
+	// must not count as in flight any longer by then.
 	last := len(body) - 1
 	if _, err := w.Write(body[:last]); err != nil {
 		return err
@@ -266,7 +266,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// An exchange is a request under way, and the writer of its answer.
+// An exchange is a request in flight, and the writer of its answer.
 type exchange struct {
 	http.ResponseWriter
 
@@ -297,8 +297,8 @@ func (a *API) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		a.requests = slices.Clone(a.requests[len(a.requests)-a.keep:])
 	}
 	a.requests = append(a.requests, request)
-	a.underWay++
-	a.max = max(a.max, a.underWay)
+	a.inFlight++
+	a.max = max(a.max, a.inFlight)
 	return &exchange{ResponseWriter: w, api: a, request: request}
 }
 
@@ -318,7 +318,7 @@ func (e *exchange) finish() {
 
 	e.api.recording.Lock()
 	defer e.api.recording.Unlock()
-	e.api.underWay--
+	e.api.inFlight--
 }
 
 func (e *exchange) WriteHeader(code int) {

@@ -16,5 +16,5 @@
 // from the time by [Job.Script]; batches have [User.AddBatches] and the like. How the
 // API misbehaves is set with [User.Fail]; it answers in gzip after [API.Compress].
 //
-// All methods may be called from several goroutines, also while requests are under way.
+// All methods may be called from several goroutines, also while requests are in flight.
 package cohertest

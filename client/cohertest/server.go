@@ -127,7 +127,7 @@ func (s *Server) start(serve func() error) {
 // Certificate returns the server's certificate, or nil without TLS.
 func (s *Server) Certificate() *x509.Certificate { return s.cert }
 
-// Close ends the server and its connections, and with them the requests under way, and
+// Close ends the server and its connections, and with them the requests in flight, and
 // Client's idle connections. It returns when all handlers have; it leaves no goroutine.
 func (s *Server) Close() {
 	_ = s.server.Close()
