@@ -34,18 +34,24 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
-// shutdownTimeout is more than scrapes usually take.
-const shutdownTimeout = time.Minute
+// After SIGTERM scrapes in flight have this long to end, and all answers this
+// long to be written: the process ends within 20 s.
+const (
+	scrapeGrace     = 8 * time.Second
+	shutdownTimeout = 18 * time.Second
+)
 
 func main() {
-	signal.Ignore(syscall.SIGPIPE) // the log's reader may leave; that is a failed write
-	if run(os.Args[1:]) != nil {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // from the first moment on: unasked for, it would end the process
+	signal.Ignore(syscall.SIGPIPE)        // the log's reader may leave; that is a failed write
+	if run(os.Args[1:], hangup) != nil {
 		os.Exit(1)
 	}
 }
 
 // run says by itself what is wrong.
-func run(args []string) (err error) {
+func run(args []string, hangup <-chan os.Signal) (err error) {
 	if version.Version == "" {
 		version.Version = "devel" // not set by the linker
 	}
@@ -125,15 +131,15 @@ func run(args []string) (err error) {
 	}
 
 	reloader := collector.NewReloader(*configFile, set, own, logger)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	go reloader.Run(ctx)
+	ending, endScrapes := context.WithCancel(context.Background())
+	defer endScrapes()
 	options := web.Options{
 		Set:           set,
 		Own:           own,
 		MetricsPath:   *metricsPath,
 		TimeoutOffset: time.Duration(*timeoutOffset),
 		Logger:        slogger,
+		Ending:        ending,
 	}
 	if *enableLifecycle {
 		options.Reload = reloader.Reload
@@ -142,14 +148,12 @@ func run(args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	return serve(handler, toolkitFlags, reloader, slogger)
+	go reloader.Run(ending, hangup)
+	return serve(handler, toolkitFlags, endScrapes, slogger)
 }
 
-// serve answers until SIGTERM or SIGINT, and then the scrapes under way.
-func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector.Reloader, logger *slog.Logger) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// serve answers until SIGTERM or SIGINT, and then the scrapes in flight.
+func serve(handler http.Handler, listen *toolkit.FlagConfig, endScrapes func(), logger *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 
@@ -168,26 +172,23 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, reloader *collector
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- toolkit.ListenAndServe(server, listen, logger) }()
-	for {
-		select {
-		case <-hangup:
-			go reloader.Reload(ctx) // it logs what goes wrong
-		case err := <-ended:
-			if *listen.WebSystemdSocket {
-				return fmt.Errorf("--web.systemd-socket: %w", err)
-			}
-			return fmt.Errorf("--web.listen-address: %w; choose another", err)
-		case <-ctx.Done():
-			stop() // a second signal ends the process at once
-			logger.Info("shutting down")
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-			defer cancel()
-			if err := server.Shutdown(ctx); err != nil {
-				return server.Close() // who has not taken its answer by now will not
-			}
-			return nil
+	select {
+	case err := <-ended:
+		if *listen.WebSystemdSocket {
+			return fmt.Errorf("--web.systemd-socket: %w", err)
 		}
+		return fmt.Errorf("--web.listen-address: %w; choose another", err)
+	case <-ctx.Done():
 	}
+	stop() // a second signal ends the process at once
+	logger.Info("shutting down")
+	time.AfterFunc(scrapeGrace, endScrapes)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close() // who has not taken its answer by now will not
+	}
+	return nil
 }
 
 // scrapeOnce prints one scrape. The error tells if anything is not up.

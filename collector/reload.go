@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -45,10 +46,13 @@ func NewReloader(file string, set *Set, reg prometheus.Registerer, logger log.Lo
 	return r
 }
 
-// Run makes the reloads that are asked for, until ctx ends.
-func (r *Reloader) Run(ctx context.Context) {
+// Run makes the reloads that are asked for, by Reload or a signal, until ctx
+// ends.
+func (r *Reloader) Run(ctx context.Context, hangup <-chan os.Signal) {
 	for {
 		select {
+		case <-hangup:
+			_ = r.reload() // it logs what goes wrong
 		case done := <-r.requests:
 			done <- r.reload()
 		case <-ctx.Done():

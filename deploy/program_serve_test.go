@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 )
 
 // startLarge starts the program with 2,000 jobs, whose IDs have this prefix. With a
@@ -183,8 +185,8 @@ func TestProgramHoldsNothingForHTTP2ClientsThatDoNotRead(t *testing.T) {
 		requests                        = 5
 	)
 	frame := func(kind, flags byte, stream uint32, payload []byte) []byte {
-		f := append(binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:], kind, flags)
-		return append(binary.BigEndian.AppendUint32(f, stream), payload...)
+		length := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:]
+		return slices.Concat(length, []byte{kind, flags}, binary.BigEndian.AppendUint32(nil, stream), payload)
 	}
 	get := slices.Concat([]byte{0x82, 0x87, 0x01, 9}, []byte("localhost"), []byte{0x04, 8}, []byte("/metrics"))
 	connect := func(window uint32) net.Conn {
@@ -211,6 +213,107 @@ func TestProgramHoldsNothingForHTTP2ClientsThatDoNotRead(t *testing.T) {
 	if logged := e.ended(t); strings.Contains(logged, "level=error") {
 		t.Errorf("%s", logged)
 	}
+}
+
+// startScrape sends a scrape that would wait for long, and returns where its
+// answer, or nil, is going to be.
+func (e exporter) startScrape(t *testing.T) <-chan *response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "60")
+	scraped := make(chan *response, 1)
+	go func() {
+		defer close(scraped)
+		resp, err := hasty.Do(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		scraped <- &response{resp, string(body)}
+	}()
+	return scraped
+}
+
+// Whatever the API and the clients do: scrapes end within 10 s of SIGTERM, with
+// what is known, and the process within 20 s.
+func TestProgramEndsInTime(t *testing.T) {
+	t.Parallel()
+	s, e := startLarge(t, strings.Repeat("long-", 10), "--cohere.timeout=1h")
+	s.user.Fail(strings.Repeat("long-", 10)+"1999", cohertest.Hang)
+	scraped := e.startScrape(t)
+	for _, request := range []string{
+		strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n", 10), // reads nothing
+		"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n",
+		"GET /metr", "",
+	} {
+		fmt.Fprint(e.dial(t), request)
+	}
+	awaitRequests(t, s.api, 2000)
+	e.signal(t, syscall.SIGTERM)
+	signalled := time.Now()
+	resp := <-scraped
+	if took := time.Since(signalled); took > 10*time.Second {
+		t.Errorf("the scrape ended after %v", took)
+	}
+	if resp == nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the scrape got %+v", resp)
+	}
+	if l := lacking(resp.body, "\ncohere_up 0\n", `long-0"} 1`, `long-1998"} 1`, `long-1999"} 0`); l != "" {
+		t.Errorf("the scrape lacks %s", l)
+	}
+	status := e.status(t)
+	if took := time.Since(signalled); status != 0 || took > 20*time.Second {
+		t.Errorf("exit status %d after %v", status, took)
+	}
+}
+
+// A configuration that is slow to read: a pipe, which is read once somebody
+// writes to it.
+func TestProgramTakesSignalsWhileItReads(t *testing.T) {
+	t.Parallel()
+	s := startSimulated(t, "job-1", "job-2")
+	file := filepath.Join(s.dir, "exporter.yml")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// open returns once the program reads.
+	open := func() *os.File {
+		w, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		return w
+	}
+	configure := func(w *os.File, job string) {
+		fmt.Fprintf(w, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
+			"    job_ids: [%s]\n    base_url: %s\n", job, s.url)
+		w.Close()
+	}
+	p := start(t, builtProgram(t), nil, "--config.file="+file, anyPort)
+	w := open()
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	configure(w, "job-1")
+	e := exporter{process: p, url: "http://" + p.listening(t)}
+
+	w = open() // it has not forgotten
+	e.must(t, `cohere_embed_job_up{account="search",job_id="job-1"} 1`)
+	configure(w, "job-2")
+	e.until(t, `cohere_embed_job_up{account="search",job_id="job-2"} 1`, `!job_id="job-1"`)
+
+	e.signal(t, syscall.SIGHUP)
+	w = open()
+	defer w.Close()
+	e.ended(t)
 }
 
 func TestProgramAnswersGetAndHeadOnly(t *testing.T) {

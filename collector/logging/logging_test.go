@@ -22,10 +22,10 @@ import (
 
 const now = "2000-01-01T00:00:00Z" // in a bubble of synctest
 
-// lines returns what log makes a logger of this level write.
+// lines returns what a logger of this level is made to write.
 func lines(t *testing.T, lowest, format string, write func(log.Logger)) (text string) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		var b bytes.Buffer
 		write(logging.New(&b, lowest, format))
 		text = b.String()

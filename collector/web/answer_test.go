@@ -90,6 +90,20 @@ func TestClientThatLeft(t *testing.T) {
 	})
 }
 
+func TestScrapesEndWithTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ending, end := context.WithCancel(t.Context())
+		h, _ := newHandler(t, func(o *web.Options) { o.Ending = ending })
+		time.AfterFunc(3*time.Second, end)
+		started := time.Now()
+		rec := serve(t, h, "GET", "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60")
+		if took := time.Since(started); took != 3*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		expect(t, rec, 200, "\ncohere_up 0\n", `cohere_embed_job_up{job_id="job-1"} 1`, `cohere_embed_job_up{job_id="job-hangs"} 0`)
+	})
+}
+
 func TestMethods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reloads := 0

@@ -41,12 +41,19 @@ type Options struct {
 	TimeoutOffset time.Duration               // kept back from Prometheus's scrape timeout
 	Reload        func(context.Context) error // nil: there is no such route
 	Logger        *slog.Logger
+
+	// Ending is done when scrapes in flight are to end with what is known; nil
+	// is never.
+	Ending context.Context
 }
 
 // NewHandler returns the handler of all routes.
 func NewHandler(o Options) (http.Handler, error) {
 	if err := CheckMetricsPath(o.MetricsPath); err != nil {
 		return nil, err
+	}
+	if o.Ending == nil {
+		o.Ending = context.Background()
 	}
 	mux := http.NewServeMux()
 	mux.Handle(get(o.MetricsPath), o.metrics())
@@ -110,6 +117,8 @@ func (o Options) metrics() http.Handler {
 		default:
 			ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
 			defer cancel()
+			stop := context.AfterFunc(o.Ending, cancel)
+			defer stop()
 			serve(Everything(ctx, o.Set, o.Own))
 		}
 	}))
