@@ -294,7 +294,7 @@ func TestProgramTakesSignalsWhileItReads(t *testing.T) {
 	}
 	configure := func(w *os.File, job string) {
 		fmt.Fprintf(w, "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
-			"    job_ids: [%s]\n    base_url: %s\n", job, s.url)
+			"    embed_jobs: {ids: [%s]}\n    base_url: %s\n", job, s.url)
 		w.Close()
 	}
 	p := start(t, builtProgram(t), nil, "--config.file="+file, anyPort)
