@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,7 +63,7 @@ func run(args []string, hangup <-chan os.Signal) (err error) {
 
 		configFile  = app.Flag("config.file", "YAML file with accounts, job files and discovery, instead of the --cohere flags.").PlaceHolder("FILE").Envar("COHERE_EXPORTER_CONFIG_FILE").String()
 		configCheck = app.Flag("config.check", "Check the configuration, print the plan of API requests, and exit. Asks the API nothing.").Bool()
-		once        = app.Flag("once", "Print one scrape and exit; with status 1 if anything is not up.").Bool()
+		once        = app.Flag("once", "Fetch everything once, as fast as the budget allows, print it and exit; with status 1 if anything is not up.").Bool()
 		demo        = app.Flag("demo", "Watch the jobs of a built-in simulated API. Needs no key and no network.").Bool()
 
 		toolkitFlags    = kingpinflag.AddFlags(app, ":10110")
@@ -127,7 +128,9 @@ func run(args []string, hangup <-chan os.Signal) (err error) {
 	}
 	defer set.Close()
 	if *once {
-		return scrapeOnce(os.Stdout, set, own)
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		return scrapeOnce(ctx, os.Stdout, set, own)
 	}
 
 	reloader := collector.NewReloader(*configFile, set, own, logger)
@@ -191,14 +194,19 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, endScrapes func(), 
 	return nil
 }
 
-// scrapeOnce prints one scrape. The error tells if anything is not up.
-func scrapeOnce(w io.Writer, set *collector.Set, own *prometheus.Registry) error {
-	families, err := web.Everything(context.Background(), set, own).Gather()
+// scrapeOnce prints everything but what is about the process itself, in one
+// pass. The error says whether anything is not up.
+func scrapeOnce(ctx context.Context, w io.Writer, set *collector.Set, own *prometheus.Registry) error {
+	families, err := web.Everything(set.Patient(ctx), own).Gather()
 	if err != nil {
 		return err
 	}
 	down := 0
 	for _, family := range families {
+		switch prefix, _, _ := strings.Cut(family.GetName(), "_"); prefix {
+		case "go", "process", "promhttp":
+			continue
+		}
 		if _, err := expfmt.MetricFamilyToText(w, family); err != nil {
 			return err
 		}

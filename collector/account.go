@@ -97,6 +97,11 @@ func (a *account) start(s *Set, before *account) {
 			newAPI: before != nil && !before.config.SameAPI(a.config),
 		})
 	}
+	if err := a.config.KeyProblem(); err != nil { // for this account only
+		var es events
+		es.warn("API key cannot be used", err)
+		es.write(s.options.Logger, a.about...)
+	}
 }
 
 // close ends what next, which may be nil, does not go on with.
@@ -132,13 +137,13 @@ func (a *account) cancel() {
 }
 
 // collect has all kinds fetch side by side, until the deadline of ctx.
-func (a *account) collect(ctx context.Context, s *Set) accountView {
+func (a *account) collect(ctx context.Context, s *Set, patient bool) accountView {
 	began := time.Now()
 	v := accountView{resources: make([]resourceView, len(a.watches))}
 	var wg sync.WaitGroup
 	for i, w := range a.watches {
 		if w != nil {
-			wg.Go(func() { v.resources[i] = w.collect(ctx) })
+			wg.Go(func() { v.resources[i] = w.collect(ctx, patient) })
 		}
 	}
 	wg.Wait()

@@ -64,8 +64,10 @@ func (m *team) apply(change func(accounts []config.Account) []config.Account) {
 
 // copied returns an account that can be changed.
 func copied(c config.Account) config.Account {
-	jobs := *c.EmbedJobs
-	c.EmbedJobs = &jobs
+	if c.EmbedJobs != nil {
+		jobs := *c.EmbedJobs
+		c.EmbedJobs = &jobs
+	}
 	return c
 }
 

@@ -32,6 +32,7 @@ func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
 	refusal, _ := errors.AsType[client.Error](o.err)
 	r.Refused = client.ReasonOf(o.err) == client.RateLimited
 	r.RetryAfter = refusal.RetryAfter
+	o.w.timedOut = o.w.timedOut || client.ReasonOf(o.err) == client.Timeout
 	r.Answered = client.StatusCode(o.err) != 0 && !r.Refused
 	if r.Refused && o.w.setup.jobs.RequestsPerMinute == 0 {
 		setting := func(name string) string { return o.w.setup.account.Setting(o.w.families.resource + "." + name) }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -26,8 +27,8 @@ var keyLimits = []struct {
 var scrapeIntervals = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
 
 // Check checks a configuration and prints what it will ask of the API. It asks
-// nothing itself.
-func Check(w io.Writer, c *config.Config) error {
+// nothing itself. An account whose key cannot be used at present is an error.
+func Check(w io.Writer, c *config.Config) (err error) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	blank := ""
 	for i := range c.Accounts {
@@ -42,8 +43,11 @@ func Check(w io.Writer, c *config.Config) error {
 				newCost(a, kind.Name, jobs, jobfile.Read(jobs.IDFiles)).print(tw)
 			}
 		}
+		if problem := a.KeyProblem(); problem != nil && err == nil {
+			err = fmt.Errorf("account %s: %w", a.Name, problem)
+		}
 	}
-	return tw.Flush()
+	return cmp.Or(tw.Flush(), err)
 }
 
 // cost is what one kind of jobs of an account asks of the API, with all jobs
@@ -71,6 +75,18 @@ func newCost(a *config.Account, resource string, c *config.Jobs, found jobfile.R
 }
 
 func (c cost) setting(name string) string { return c.account.Setting(c.resource + "." + name) }
+
+// announce says in the log what print prints.
+func (c cost) announce(es *events) {
+	fields := []any{"jobs", c.jobs, "due_a_minute", rounded(c.due(time.Minute))}
+	if c.limits.PerMinute > 0 {
+		fields = append(fields, "budget", c.limits.PerMinute)
+	}
+	es.info("watching jobs", fields...)
+	for _, text := range c.warnings() {
+		es.warn(text, nil)
+	}
+}
 
 func (c cost) print(w io.Writer) {
 	if c.account.Name != "" {

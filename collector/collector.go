@@ -153,14 +153,22 @@ func (s *Set) Close() {
 // Collector returns the collector of one scrape, which fetches until the
 // deadline of ctx. Register it for that scrape only.
 func (s *Set) Collector(ctx context.Context) prometheus.Collector {
-	return &scrape{s, ctx}
+	return &scrape{s, ctx, false}
+}
+
+// Patient returns a collector that also fetches what budget and gate allow only
+// later, until ctx ends or the API has refused everything for 10 minutes. The
+// log says how far it is.
+func (s *Set) Patient(ctx context.Context) prometheus.Collector {
+	return &scrape{s, ctx, true}
 }
 
 // scrape lives as long as the request that it serves, and so may hold its
 // context.
 type scrape struct {
-	set *Set
-	ctx context.Context
+	set     *Set
+	ctx     context.Context
+	patient bool
 }
 
 // Describe implements prometheus.Collector.
@@ -173,17 +181,17 @@ func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s *scrape) Collect(ch chan<- prometheus.Metric) {
-	s.set.fetch(s.ctx).collect(ch)
+	s.set.fetch(s.ctx, s.patient).collect(ch)
 }
 
 // fetch has all accounts fetch side by side, until the deadline of ctx, and
 // returns what is known then.
-func (s *Set) fetch(ctx context.Context) *snapshot {
+func (s *Set) fetch(ctx context.Context, patient bool) *snapshot {
 	accounts := s.watched()
 	snap := &snapshot{accounts: make([]accountView, len(accounts))}
 	var wg sync.WaitGroup
 	for i, a := range accounts {
-		wg.Go(func() { snap.accounts[i] = a.collect(ctx, s) })
+		wg.Go(func() { snap.accounts[i] = a.collect(ctx, s, patient) })
 	}
 	wg.Wait()
 	return snap

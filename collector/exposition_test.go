@@ -231,7 +231,10 @@ func TestRepeatedJobID(t *testing.T) {
 		if s := b.scrape(time.Second); s["cohere_embed_jobs"] != 2 || len(b.api.Requests()) != 2 {
 			t.Errorf("%v jobs, %d requests", s["cohere_embed_jobs"], len(b.api.Requests()))
 		}
-		compare(t, "logs", b.logs.String(), `level=warn msg="job ID is given more than once" resource=embed_jobs job_id=job-001`)
+		compare(t, "logs", b.started, `
+			level=warn msg="job ID is given more than once" resource=embed_jobs job_id=job-001
+			level=info msg="watching jobs" resource=embed_jobs jobs=2 due_a_minute=2
+			level=warn msg="scraped every 15s this is more than the 5 requests a minute that Cohere allows a trial key: set --cohere.requests-per-minute, or raise --cohere.refresh-interval" resource=embed_jobs`)
 	})
 }
 

@@ -2,21 +2,27 @@ package collector_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/pem"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
+	"github.com/cohere-exporter/cohere_exporter/collector"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
@@ -362,4 +368,57 @@ func TestCounters(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A connection that became a black hole, as where NAT forgot it, costs one
+// scrape: HTTP/2 would go on using it.
+func TestBlackHole(t *testing.T) {
+	b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry()}
+	b.api.AddUser(key).Add(cohertest.Job{ID: "job-000"}, cohertest.Job{ID: "job-001"})
+	server := b.api.StartTLS()
+	t.Cleanup(server.Close)
+	c := account(server, key)
+	c.EmbedJobs.IDs = []string{"job-000", "job-001"}
+	c.Timeout, c.EmbedJobs.MaxConcurrentRequests = model.Duration(300*time.Millisecond), 1
+	c.HTTPClientConfig.TLSConfig.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	var conns []*blackHole
+	set, err := collector.New(&config.Config{Accounts: []config.Account{c}}, collector.Options{
+		Registerer: b.reg,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			conns = append(conns, &blackHole{Conn: conn})
+			return conns[len(conns)-1], err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.set = set
+	t.Cleanup(set.Close)
+	for i, want := range []float64{1, 0, 1} {
+		if got := b.scrape(10 * time.Second)["cohere_up"]; got != want {
+			t.Errorf("scrape %d: up is %v", i, got)
+		}
+		if i == 0 {
+			for _, conn := range conns {
+				conn.silent.Store(true)
+			}
+		}
+	}
+	if len(conns) != 2 {
+		t.Errorf("%d connections", len(conns))
+	}
+}
+
+// blackHole is a connection that at some time swallows what is written.
+type blackHole struct {
+	net.Conn
+	silent atomic.Bool
+}
+
+func (b *blackHole) Write(p []byte) (int, error) {
+	if b.silent.Load() {
+		return len(p), nil
+	}
+	return b.Conn.Write(p)
 }

@@ -21,7 +21,7 @@ import (
 // watcher is a watch, whatever its T.
 type watcher interface {
 	apply(setup)
-	collect(ctx context.Context) resourceView
+	collect(ctx context.Context, patient bool) resourceView
 	warn(text string)
 	cancel()
 	close()
@@ -47,6 +47,8 @@ type watch[T any] struct {
 	known    []*known           // of sorted
 	list     *list[T]
 	warned   map[string]bool // the API's warnings that were logged
+	empty    bool            // the log says that there is no job
+	timedOut bool            // a request did, since the last pass began
 	closed   bool
 }
 
@@ -131,6 +133,11 @@ func (w *watch[T]) apply(next setup) {
 	if replaced != nil {
 		replaced.CloseIdleConnections()
 	}
+	var found jobfile.Result
+	if next.files != nil {
+		found = next.files.Result()
+	}
+	newCost(next.account, w.families.resource, next.jobs, found).announce(&es)
 	es.write(w.logger, w.about...)
 }
 
@@ -201,8 +208,10 @@ func (w *watch[T]) rewatch() {
 }
 
 // collect fetches what is due and allowed, until the deadline of ctx, and
-// returns what is known then.
-func (w *watch[T]) collect(ctx context.Context) (r resourceView) {
+// returns what is known then. With patience it also fetches what is allowed only
+// later.
+func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
+	var suspect *http.Client
 	w.scheduler.Do(func() {
 		if w.setup.files != nil {
 			w.setup.files.Check()
@@ -210,9 +219,35 @@ func (w *watch[T]) collect(ctx context.Context) (r resourceView) {
 		if w.readFiles() {
 			w.rewatch()
 		}
+		if w.timedOut {
+			w.timedOut, suspect = false, w.setup.http
+		}
 	})
-	w.scheduler.Wait(ctx, func(p schedule.Pass) { r = w.look(p) })
+	if suspect != nil { // a connection may have become a black hole
+		suspect.CloseIdleConnections()
+	}
+	look := func(p schedule.Pass) { r = w.look(p) }
+	if patient {
+		w.scheduler.WaitOut(ctx, w.progress(), look)
+	} else {
+		w.scheduler.Wait(ctx, look)
+	}
 	return r
+}
+
+// progressEvery is how often the log says how far a patient pass is.
+const progressEvery = 10 * time.Second
+
+func (w *watch[T]) progress() func(tasks int, wait time.Duration) {
+	var last time.Time
+	return func(tasks int, wait time.Duration) {
+		if time.Since(last) >= progressEvery {
+			last = time.Now()
+			var es events
+			es.info("waiting until more may be asked", "requests_left", tasks, "wait", wait.Round(time.Millisecond))
+			es.write(w.logger, w.about...)
+		}
+	}
 }
 
 // Due implements schedule.Source.

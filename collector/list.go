@@ -157,6 +157,11 @@ func (w *watch[T]) listed(a *listAnswer[T], pages []*page[T]) {
 	if w.setup.jobs.Discover != nil {
 		w.discover(found)
 		w.rewatch()
+		if empty := len(w.sorted) == 0; empty != w.empty {
+			if w.empty = empty; empty {
+				a.events.warn("discovery finds no job; the key sees only those of its own user", nil)
+			}
+		}
 	}
 	if !w.policy.list {
 		return

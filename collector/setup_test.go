@@ -30,7 +30,9 @@ type harness struct {
 	user *cohertest.User
 	set  *collector.Set
 	reg  *prometheus.Registry
-	logs *logs
+	logs *logs // since the start
+
+	started string // what was logged at the start
 }
 
 // account returns the configuration of an account without a budget, and without
@@ -97,6 +99,8 @@ func (b *harness) start(server *cohertest.Server, cfg *config.Config) {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(b.set.Close)
+	b.started = b.logs.String()
+	b.logs.text.Reset()
 }
 
 // gather scrapes once.

@@ -354,7 +354,7 @@ func TestBadUsage(t *testing.T) {
 				args = append(args, anyPort)
 			}
 			got := runToEnd(t, dir, env, args...)
-			if got.stdout != "" || exitError(got.stderr) != c.want || strings.Count(got.stderr, "\n") != 1 || got.status != 1 {
+			if got.stdout != "" || exitError(got.stderr) != c.want || strings.Count(got.stderr, "level=error") > 1 || got.status != 1 {
 				t.Errorf("got\n%+v\nwant\n%s", got, c.want)
 			}
 			if plain := strings.HasPrefix(got.stderr, "cohere_exporter: "); plain != strings.HasSuffix(c.want, help) {
@@ -398,15 +398,33 @@ func TestOnce(t *testing.T) {
 	t.Run("log as JSON", func(t *testing.T) {
 		got := runToEnd(t, "", nil, "--demo", "--once", "--log.format=json")
 		var line struct{ Level, Msg, URL string }
-		if err := json.Unmarshal([]byte(got.stderr), &line); err != nil || line.Level != "info" || line.Msg != "simulated Cohere API" || line.URL == "" {
+		first, _, _ := strings.Cut(got.stderr, "\n")
+		if err := json.Unmarshal([]byte(first), &line); err != nil || line.Level != "info" || line.Msg != "simulated Cohere API" || line.URL == "" {
 			t.Errorf("%v: %s", err, got.stderr)
+		}
+	})
+	t.Run("nothing about the process", func(t *testing.T) {
+		got := runToEnd(t, "", nil, "--demo", "--once")
+		if l := lacking(got.stdout, "cohere_exporter_build_info", "!\ngo_", "!\nprocess_", "!promhttp_"); l != "" || got.status != 0 {
+			t.Errorf("%s; status %d, stderr %s", l, got.status, got.stderr)
+		}
+	})
+	t.Run("until SIGTERM", func(t *testing.T) {
+		s := startSimulated(t, "job-1", "job-2")
+		p := start(t, builtProgram(t), nil, s.flags("job-1,job-2", "--once", "--cohere.requests-per-minute=1")...)
+		p.find(t, `msg="waiting until more may be asked" resource=embed_jobs requests_left=1 wait=(\S+)`)
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if status := p.status(t); status != 1 {
+			t.Errorf("status %d", status)
 		}
 	})
 	t.Run("as long as it takes", func(t *testing.T) {
 		s := startSimulated(t, "job-1", "job-2", "job-3")
 		s.api.SetLatency(100 * time.Millisecond)
 		got := runToEnd(t, "", nil, s.flags("job-1,job-2,job-3", "--once", "--cohere.max-concurrent-requests=1", "--log.level=debug")...)
-		if got.status != 0 || got.stderr != "" {
+		if got.status != 0 || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, `level=info msg="watching jobs" resource=embed_jobs jobs=3 due_a_minute=3 budget=40`) {
 			t.Errorf("status %d, stderr %s", got.status, got.stderr)
 		}
 	})
@@ -423,7 +441,7 @@ func TestEnvironment(t *testing.T) {
 		if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4`); l != "" {
 			t.Errorf("no %s; stderr %s", l, got.stderr)
 		}
-		if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" resource=embed_jobs job_id=job-1`) {
+		if n := strings.Count(got.stderr, "level=warn"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" resource=embed_jobs job_id=job-1`) {
 			t.Errorf("%s", got.stderr)
 		}
 	})

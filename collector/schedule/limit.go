@@ -92,6 +92,18 @@ func (l *limit) room(now time.Time) bool {
 	return free > 0 && (len(l.sent) < free || now.Sub(l.sent[len(l.sent)-free]) >= l.window)
 }
 
+// next returns how long it takes until a request may be sent, as far as that is
+// known.
+func (l *limit) next(now time.Time) time.Duration {
+	wait := l.opens.Sub(now)
+	if !l.room(now) {
+		if free := l.budget - l.reserved; free > 0 {
+			wait = max(wait, l.sent[len(l.sent)-free].Add(l.window).Sub(now))
+		}
+	}
+	return wait
+}
+
 // atOnce is how many requests may be in flight: one until it is answered after
 // the gate closed, and few for as long as refusals are fresh.
 func (l *limit) atOnce(now time.Time) int {

@@ -4,10 +4,11 @@ package schedule
 type Pass struct{ pass *pass }
 
 // Allows reports whether a task may be sent for the pass, or is pending: it was
-// neither sent since the oldest overlapping pass began, unless it goes on, nor
-// skipped since this one did.
+// neither sent since the oldest overlapping pass began, unless it goes on or a
+// patient pass was refused, nor skipped since this one did.
 func (p Pass) Allows(t *Task) bool {
-	return t.Pending() || (t.again || !p.Sent(t)) && t.lastSkipped <= p.pass.start
+	again := t.again || p.pass.patient && t.why == Gate
+	return t.Pending() || (again || !p.Sent(t)) && t.lastSkipped <= p.pass.start
 }
 
 // Sent reports whether the task was sent for the pass or an overlapping one.

@@ -112,13 +112,14 @@ type Scheduler struct {
 	ctx    context.Context // of requests
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	clock   uint64 // counts passes, requests, answers and skips, to say what came first
-	limit   limit
-	workers int // sending
-	most    int // workers at once
-	queue   []*request
-	passes  []*pass // waiting, the oldest first
+	mu       sync.Mutex
+	answered uint64 // attempts: answers, and none in time, but no refusals
+	clock    uint64 // counts passes, requests, answers and skips, to say what came first
+	limit    limit
+	workers  int // sending
+	most     int // workers at once
+	queue    []*request
+	passes   []*pass // waiting, the oldest first
 }
 
 // request is one that passes wait for.
@@ -132,6 +133,7 @@ type request struct {
 // pass is a call of Wait.
 type pass struct {
 	start, sharedSince uint64
+	patient            bool
 	missing            int           // requests that it waits for
 	done               chan struct{} // closed when there are none left
 }
@@ -190,6 +192,13 @@ func (s *Scheduler) Wait(ctx context.Context, look func(Pass)) {
 	defer s.mu.Unlock()
 	p := s.begin()
 	defer s.end(p)
+	s.complete(ctx, p)
+	look(Pass{p})
+}
+
+// complete sends what is due in a pass, until there is nothing that may be sent
+// or ctx ends.
+func (s *Scheduler) complete(ctx context.Context, p *pass) {
 	for ctx.Err() == nil && s.plan(p) {
 		s.mu.Unlock()
 		select {
@@ -198,7 +207,53 @@ func (s *Scheduler) Wait(ctx context.Context, look func(Pass)) {
 		}
 		s.mu.Lock()
 	}
+}
+
+// giveUpAfter is how long a patient pass goes on without any answer but
+// refusals.
+const giveUpAfter = 10 * time.Minute
+
+// WaitOut is Wait with patience: what the limit leaves out is sent as soon as
+// that allows it, until ctx ends or nothing but refusals came for 10 minutes.
+// Whenever it has to wait, it calls left with the number of tasks that are still
+// to be sent, and for how long. No lock is held then.
+func (s *Scheduler) WaitOut(ctx context.Context, left func(tasks int, wait time.Duration), look func(Pass)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.begin()
+	p.patient = true
+	defer s.end(p)
+	answered, since := s.answered, time.Now()
+	for {
+		s.complete(ctx, p)
+		p.start = s.tick() // what was skipped may be sent after all
+		n := s.wanted(p)
+		if s.answered != answered {
+			answered, since = s.answered, time.Now()
+		}
+		if n == 0 || ctx.Err() != nil || time.Since(since) >= giveUpAfter {
+			break
+		}
+		wait := min(max(s.limit.next(time.Now()), time.Millisecond), giveUpAfter-time.Since(since))
+		s.mu.Unlock()
+		left(n, wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+	}
 	look(Pass{p})
+}
+
+// wanted counts what is due and may be sent.
+func (s *Scheduler) wanted(p *pass) (n int) {
+	for _, wish := range s.source.Due(Pass{p}) {
+		if (Pass{p}).Allows(wish.Task) {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Scheduler) tick() uint64 {
@@ -360,6 +415,7 @@ func (s *Scheduler) remember(r *request, result Result) (change Change) {
 		change.Refusals = s.limit.refusals
 		return change
 	}
+	s.answered++
 	r.Task.lastAnswered = s.tick()
 	r.Task.again = result.More
 	change.Opened = result.Answered && s.limit.answered(r.permit)

@@ -119,16 +119,16 @@ func (o Options) metrics() http.Handler {
 			defer cancel()
 			stop := context.AfterFunc(o.Ending, cancel)
 			defer stop()
-			serve(Everything(ctx, o.Set, o.Own))
+			serve(Everything(o.Set.Collector(ctx), o.Own))
 		}
 	}))
 }
 
-// Everything is what a scrape of /metrics sends: what is fetched until the
-// deadline of ctx, and then the exporter's own metrics, which count it.
-func Everything(ctx context.Context, set *collector.Set, own *prometheus.Registry) prometheus.Gatherer {
+// Everything is what a scrape of /metrics sends: the jobs, which are fetched
+// for it, and then the exporter's own metrics, which count that.
+func Everything(jobs prometheus.Collector, own *prometheus.Registry) prometheus.Gatherer {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(inOrder{set.Collector(ctx), own})
+	reg.MustRegister(inOrder{jobs, own})
 	return reg
 }
 
