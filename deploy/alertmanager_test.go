@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,21 +61,47 @@ func (w *webhook) received() []notification {
 }
 
 // startAlertmanager runs the shipped configuration, with the webhook's address
-// and waits of a second, and returns its address.
-func startAlertmanager(t *testing.T, w *webhook) string {
+// and waits of a second, and returns its address. Of the rest, each pair is a
+// regular expression that is found in the configuration and what replaces it.
+func startAlertmanager(t *testing.T, w *webhook, replace ...string) string {
 	t.Helper()
 	program := tool(t, "prometheus-alertmanager")
 	dir := t.TempDir()
-	copyFile(t, alertmanagerFile, dir+"/alertmanager.yml",
+	copyFile(t, "alertmanager/cohere.tmpl", dir+"/cohere.tmpl")
+	copyFile(t, alertmanagerFile, dir+"/alertmanager.yml", slices.Concat(replace, []string{
 		`\b(group_wait|group_interval):( +)\S+`, "${1}:${2}1s",
 		`http://127\.0\.0\.1:9095`, w.URL,
-	)
+	})...)
 	return start(t, program, nil,
 		"--config.file="+dir+"/alertmanager.yml",
 		"--storage.path="+dir+"/data",
 		"--cluster.listen-address=",
 		"--web.listen-address=127.0.0.1:0",
+		"--web.external-url=http://localhost:9093",
 	).listening(t)
+}
+
+// post sends alerts to an Alertmanager.
+func post(t *testing.T, address string, alerts []alert) {
+	t.Helper()
+	body, err := json.Marshal(alerts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post("http://"+address+"/api/v2/alerts", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("Alertmanager answers %s", resp.Status)
+	}
+}
+
+// alert is one as Prometheus sends it.
+type alert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 func TestAlertmanagerConfig(t *testing.T) {
@@ -84,7 +111,7 @@ func TestAlertmanagerConfig(t *testing.T) {
 // Alerts go where their severity says, and so do those of others.
 func TestAlertmanagerRoutes(t *testing.T) {
 	amtool := tool(t, "amtool")
-	receivers := map[string]string{"critical": "on-call", "warning": "team"}
+	receivers := map[string]string{"critical": "on-call", "warning": "team", "info": "team"}
 	for _, a := range alerts(t) {
 		run(t, amtool, "config", "routes", "test", "--config.file="+alertmanagerFile,
 			"--verify.receivers="+receivers[a.Labels["severity"]],
@@ -97,6 +124,7 @@ func TestAlertmanagerRoutes(t *testing.T) {
 // Every alert that the inhibition rules name exists.
 func TestAlertmanagerNames(t *testing.T) {
 	var config struct {
+		Templates any `yaml:"templates"`
 		Route     any `yaml:"route"`
 		Receivers any `yaml:"receivers"`
 		Inhibit   []struct {
@@ -127,9 +155,13 @@ func TestAlertmanagerNotifications(t *testing.T) {
 	}
 	jobs := func(alert, account string, n int) (alerts []string) {
 		for i := range n {
-			alerts = append(alerts, fmt.Sprintf("%s severity=warning account=%s job_id=%d", alert, account, i))
+			alerts = append(alerts, fmt.Sprintf("%s account=%s job_id=%d", alert, account, i))
 		}
 		return alerts
+	}
+	severity := map[string]string{}
+	for _, a := range alerts(t) {
+		severity[a.Alert] = a.Labels["severity"]
 	}
 	for name, test := range map[string]struct {
 		firing []string
@@ -137,57 +169,100 @@ func TestAlertmanagerNotifications(t *testing.T) {
 	}{
 		"a refused key is one notification": {
 			firing: slices.Concat(
-				[]string{"CohereAPIKeyRefused severity=critical account=search"},
+				[]string{"CohereAPIKeyRefused account=search"},
 				jobs("CohereEmbedJobCannotBeFetched", "search", 500),
-				[]string{"CohereListCannotBeFetched severity=warning account=search"},
-				[]string{"CohereEmbedJobFailed severity=critical account=search job_id=old"},
+				[]string{"CohereListCannotBeFetched account=search"},
+				[]string{"CohereEmbedJobFailed account=search job_id=old"},
 				jobs("CohereEmbedJobCannotBeFetched", "other", 3),
 			),
 			want: []string{
 				"on-call CohereAPIKeyRefused search 1",
-				"on-call CohereEmbedJobFailed search 1",
+				"on-call CohereEmbedJobFailed search old 1",
 				"team CohereEmbedJobCannotBeFetched other 3",
 			},
 		},
 		"a refused key without accounts": {
 			firing: slices.Concat(
-				[]string{"CohereAPIKeyRefused severity=critical"},
+				[]string{"CohereAPIKeyRefused"},
 				jobs("CohereEmbedJobCannotBeFetched", "", 500),
-				[]string{"CohereEmbedJobValuesOld severity=warning"},
+				[]string{"CohereEmbedJobValuesOld"},
 				jobs("CohereEmbedJobCannotBeFetched", "other", 1),
 			),
 			want: []string{
-				"on-call CohereAPIKeyRefused  1",
+				"on-call CohereAPIKeyRefused 1",
 				"team CohereEmbedJobCannotBeFetched other 1",
+			},
+		},
+		"a list that cannot be fetched is one notification": {
+			firing: slices.Concat(
+				[]string{"CohereListCannotBeFetched account=search"},
+				jobs("CohereEmbedJobCannotBeFetched", "search", 300),
+				[]string{"CohereNothingWatched account=search"},
+				jobs("CohereEmbedJobCannotBeFetched", "other", 300),
+			),
+			want: []string{
+				"team CohereEmbedJobCannotBeFetched other 10",
+				"team CohereListCannotBeFetched search 1",
+			},
+		},
+		"the list of one kind says nothing of another": {
+			firing: []string{
+				"CohereListCannotBeFetched account=search resource=batches",
+				"CohereEmbedJobCannotBeFetched account=search resource=embed_jobs job_id=1",
+			},
+			want: []string{
+				"team CohereEmbedJobCannotBeFetched search 1",
+				"team CohereListCannotBeFetched search 1",
 			},
 		},
 		"no exporter answers": {
 			firing: slices.Concat(
-				[]string{"CohereExporterAbsent severity=critical"},
-				[]string{"CohereExporterDown severity=critical job=cohere_exporter instance=a"},
-				[]string{"CohereExporterDown severity=critical job=cohere_exporter instance=b"},
-				[]string{"CohereAPIKeyRefused severity=critical account=search"},
-				[]string{"CohereConfigReloadFailed severity=warning job=cohere_exporter instance=a"},
+				[]string{"CohereExporterAbsent"},
+				[]string{"CohereExporterDown job=cohere instance=a"},
+				[]string{"CohereExporterDown job=cohere instance=b"},
+				[]string{"CohereConfigReloadFailed job=cohere instance=a"},
 				jobs("CohereEmbedJobCannotBeFetched", "search", 3),
-				[]string{"SomethingElse severity=warning"},
+				jobs("CohereEmbedJobFailed", "search", 1),
+				[]string{"SomethingElse"},
 			),
 			want: []string{
-				"on-call CohereExporterAbsent  1",
-				"team SomethingElse  1",
+				"on-call CohereEmbedJobFailed search 0 1",
+				"on-call CohereExporterAbsent 1",
+				"team SomethingElse 1",
 			},
 		},
 		"one of two replicas is down": {
 			firing: []string{
-				"CohereExporterDown severity=critical job=cohere_exporter instance=a",
-				"CohereConfigReloadFailed severity=warning job=cohere_exporter instance=a",
-				"CohereJobFileFailed severity=warning account=search job=cohere_exporter instance=b",
-				"CohereEmbedJobFailed severity=critical account=search job_id=1",
-				"CohereEmbedJobFailed severity=critical account=search job_id=2",
+				"CohereExporterDown job=cohere instance=a",
+				"CohereConfigReloadFailed job=cohere instance=a",
+				"CohereJobFileFailed account=search job=cohere instance=b",
 			},
 			want: []string{
-				"on-call CohereEmbedJobFailed search 2",
-				"on-call CohereExporterDown  1",
+				"team CohereExporterDown 1",
 				"team CohereJobFileFailed search 1",
+			},
+		},
+		"each failed job is a notification": {
+			firing: slices.Concat(
+				jobs("CohereEmbedJobFailed", "search", 3),
+				[]string{"CohereEmbedJobFailedEarlier account=search"},
+			),
+			want: []string{
+				"on-call CohereEmbedJobFailed search 0 1",
+				"on-call CohereEmbedJobFailed search 1 1",
+				"on-call CohereEmbedJobFailed search 2 1",
+				"team CohereEmbedJobFailedEarlier search 1",
+			},
+		},
+		"many failed jobs of an account are one": {
+			firing: slices.Concat(
+				[]string{"CohereEmbedJobsFailing account=search"},
+				jobs("CohereEmbedJobFailed", "search", 15),
+				jobs("CohereEmbedJobFailed", "other", 1),
+			),
+			want: []string{
+				"on-call CohereEmbedJobFailed other 0 1",
+				"on-call CohereEmbedJobsFailing search 1",
 			},
 		},
 	} {
@@ -196,28 +271,17 @@ func TestAlertmanagerNotifications(t *testing.T) {
 			w := newWebhook(t)
 			address := startAlertmanager(t, w)
 
-			var alerts []map[string]any
+			var firing []alert
 			for _, a := range test.firing {
 				alertname, rest, _ := strings.Cut(a, " ")
-				labels := map[string]string{"alertname": alertname}
+				labels := map[string]string{"alertname": alertname, "severity": severity[alertname]}
 				for label := range strings.FieldsSeq(rest) {
 					k, v, _ := strings.Cut(label, "=")
 					labels[k] = v
 				}
-				alerts = append(alerts, map[string]any{"labels": labels})
+				firing = append(firing, alert{Labels: labels})
 			}
-			body, err := json.Marshal(alerts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := http.Post("http://"+address+"/api/v2/alerts", "application/json", bytes.NewReader(body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				t.Fatalf("Alertmanager answers %s", resp.Status)
-			}
+			post(t, address, firing)
 
 			for deadline := time.Now().Add(20 * time.Second); len(w.received()) < len(test.want) && time.Now().Before(deadline); {
 				time.Sleep(50 * time.Millisecond)
@@ -225,7 +289,8 @@ func TestAlertmanagerNotifications(t *testing.T) {
 			time.Sleep(2 * time.Second) // time for notifications that should not come
 			var got []string
 			for _, n := range w.received() {
-				got = append(got, fmt.Sprintf("%s %s %s %d", n.Receiver, n.GroupLabels["alertname"], n.GroupLabels["account"], len(n.Alerts)))
+				group := []string{n.Receiver, n.GroupLabels["alertname"], n.GroupLabels["account"], n.GroupLabels["job_id"], strconv.Itoa(len(n.Alerts))}
+				got = append(got, strings.Join(slices.DeleteFunc(group, func(s string) bool { return s == "" }), " "))
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, test.want) {

@@ -336,8 +336,8 @@ type vocabulary struct {
 // program's, of Prometheus's own, or recorded.
 func TestNamesExist(t *testing.T) {
 	known := vocabulary{
-		metrics: map[string]bool{"up": true, "scrape_duration_seconds": true},
-		labels:  map[string]bool{"job": true, "instance": true, "__name__": true, "le": true},
+		metrics: map[string]bool{"up": true, "scrape_duration_seconds": true, "ALERTS": true},
+		labels:  map[string]bool{"job": true, "instance": true, "__name__": true, "le": true, "alertname": true, "alertstate": true},
 	}
 	program := programMetrics(t)
 	for name, labels := range program {
