@@ -2,16 +2,28 @@ package deploy_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"io"
+	"math"
+	"math/big"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -21,7 +33,11 @@ var update = flag.Bool("update", false, "write the files that are made from othe
 const (
 	kubernetesBase     = "kubernetes/base"
 	kubernetesScaleOut = "kubernetes/overlays/scale-out"
+	kubernetesSecured  = "kubernetes/overlays/secured"
 )
+
+// exporters are the folders that deploy some.
+var exporters = []string{kubernetesBase, kubernetesScaleOut, kubernetesSecured}
 
 // prometheusRule turns rule files into a PrometheusRule, comments included.
 func prometheusRule(t *testing.T, files ...string) []byte {
@@ -107,13 +123,14 @@ type pod struct {
 	HostIPC                      bool  `yaml:"hostIPC"`
 	SecurityContext              struct {
 		RunAsNonRoot   bool                  `yaml:"runAsNonRoot"`
-		RunAsUser      int                   `yaml:"runAsUser"`
 		SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
+		IDs            map[string]any        `yaml:",inline"`
 	} `yaml:"securityContext"`
 	Containers []container
 	Volumes    []struct {
 		Projected struct {
-			Sources []struct {
+			DefaultMode int `yaml:"defaultMode"`
+			Sources     []struct {
 				ConfigMap struct{ Name string } `yaml:"configMap"`
 				Secret    struct {
 					Name  string
@@ -126,8 +143,9 @@ type pod struct {
 }
 
 type container struct {
+	Image           string
 	Args            []string
-	Env             []any
+	Env             []struct{ Name, Value string }
 	SecurityContext struct {
 		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
 		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
@@ -140,39 +158,52 @@ type container struct {
 }
 
 type probe struct {
-	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
+	HTTPGet   struct{ Path, Port string } `yaml:"httpGet"`
+	TCPSocket struct{ Port string }       `yaml:"tcpSocket"`
 }
 
 func TestKubernetesSecurity(t *testing.T) {
-	for _, folder := range []string{kubernetesBase, kubernetesScaleOut} {
+	for _, folder := range exporters {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			for _, d := range built(t, folder).deployments {
-				t.Run(d.Metadata.Name, func(t *testing.T) { checkSecurity(t, d.Spec.Template.Spec) })
+				t.Run(d.Metadata.Name, func(t *testing.T) { checkSecurity(t, d.Spec.Template.Spec, folder == kubernetesSecured) })
 			}
 		})
 	}
 }
 
-func checkSecurity(t *testing.T, p pod) {
+func checkSecurity(t *testing.T, p pod, password bool) {
 	rules := map[string]bool{
 		"no service-account token": p.AutomountServiceAccountToken != nil && !*p.AutomountServiceAccountToken,
 		"no namespace of the host": !p.HostNetwork && !p.HostPID && !p.HostIPC,
-		"not root":                 p.SecurityContext.RunAsNonRoot && p.SecurityContext.RunAsUser != 0,
+		"not root":                 p.SecurityContext.RunAsNonRoot,
+		"no fixed user or group":   len(p.SecurityContext.IDs) == 0, // OpenShift's restricted policy gives its own
 		"seccomp RuntimeDefault":   p.SecurityContext.SeccompProfile.Type == "RuntimeDefault",
 		"one container":            len(p.Containers) == 1,
 	}
 	for _, v := range p.Volumes {
 		rules["projected volumes only"] = len(v.Projected.Sources) > 0 && len(v.Other) == 1 // its name
+		rules["files that any user may read"] = v.Projected.DefaultMode == 0o444
 	}
 	for _, c := range p.Containers {
 		s := c.SecurityContext
 		rules["no privilege escalation"] = s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation && !s.Privileged
 		rules["read-only root"] = s.ReadOnlyRootFilesystem
 		rules["no capabilities"] = slices.Equal(s.Capabilities.Drop, []string{"ALL"}) && len(s.Capabilities.Add) == 0
-		rules["probes"] = c.LivenessProbe.HTTPGet.Path == "/-/healthy" && c.ReadinessProbe.HTTPGet.Path == "/-/ready"
+		if password {
+			rules["probes"] = c.LivenessProbe.TCPSocket.Port == "http" && c.ReadinessProbe.TCPSocket.Port == "http" &&
+				c.LivenessProbe.HTTPGet.Path == "" && c.ReadinessProbe.HTTPGet.Path == ""
+		} else {
+			rules["probes"] = c.LivenessProbe.HTTPGet.Path == "/-/healthy" && c.ReadinessProbe.HTTPGet.Path == "/-/ready"
+		}
 		rules["resources"] = c.Resources.Requests["cpu"] != "" && c.Resources.Requests["memory"] != "" &&
 			c.Resources.Limits["memory"] != ""
-		rules["no key in the environment"] = len(c.Env) == 0
+		limit, memory := mebibytes(c.Resources.Limits["memory"], "Mi"), 0.0
+		if len(c.Env) == 1 && c.Env[0].Name == "GOMEMLIMIT" { // and no key
+			memory = mebibytes(c.Env[0].Value, "MiB")
+		}
+		rules["GOMEMLIMIT, alone, and nine tenths of the limit"] = math.Abs(memory/limit-0.9) < 0.01
+		rules["an image that somebody has to fill in"] = c.Image == "REGISTRY/cohere_exporter:VERSION"
 	}
 	for rule, ok := range rules {
 		if !ok {
@@ -181,9 +212,156 @@ func checkSecurity(t *testing.T, p pod) {
 	}
 }
 
+func mebibytes(size, unit string) float64 {
+	n, _ := strconv.ParseFloat(strings.TrimSuffix(size, unit), 64)
+	return n
+}
+
+// With TLS and basic auth the exporter is started with what the ServiceMonitor
+// scrapes it with, and both of the Secrets that the comment creates.
+func TestKubernetesSecured(t *testing.T) {
+	o := built(t, kubernetesSecured)
+	pod := o.deployments[0].Spec.Template.Spec
+	if args := strings.Join(pod.Containers[0].Args, " "); !strings.Contains(args, "--web.config.file=/etc/cohere_exporter_web/web.yml") {
+		t.Errorf("the exporter runs with %s", args)
+	}
+	e := o.monitor.Spec.Endpoints[0]
+	if e.Scheme != "https" || e.TLSConfig.CA.Secret.Key == "" || e.BasicAuth.Username.Key == "" || e.BasicAuth.Password.Key == "" {
+		t.Errorf("the ServiceMonitor scrapes with %+v", e)
+	}
+	comment := string(readFile(t, kubernetesSecured+"/kustomization.yaml"))
+	for _, name := range []string{
+		pod.Volumes[1].Projected.Sources[0].Secret.Name,
+		e.TLSConfig.CA.Secret.Name, e.BasicAuth.Username.Name, e.BasicAuth.Password.Name,
+	} {
+		if !strings.Contains(comment, "kubectl create secret generic "+name+" ") {
+			t.Errorf("nobody creates the Secret %q", name)
+		}
+	}
+
+	// The exporter accepts the example, once there are a hash and a certificate.
+	dir := t.TempDir()
+	exporter := filepath.Join(dir, "cohere_exporter")
+	run(t, "go", "build", "-o", exporter, "..")
+	copyFile(t, kubernetesSecured+"/web.example.yml", dir+"/web.yml", `HASH`, "$$2a$$04$$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S")
+	certificate, key := newCertificate(t, "cohere-exporter")
+	write(t, dir+"/tls.crt", certificate)
+	write(t, dir+"/tls.key", key)
+	address := start(t, exporter, nil, "--demo", "--web.listen-address=127.0.0.1:0", "--web.config.file="+dir+"/web.yml").listening(t)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(certificate))
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: e.TLSConfig.ServerName}}}
+	for path, want := range map[string]int{"/-/healthy": http.StatusUnauthorized, "/metrics": http.StatusOK} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == http.StatusOK {
+			req.SetBasicAuth("prometheus", "correct horse")
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, resp.Status, want)
+		}
+	}
+}
+
+// newCertificate makes a certificate for a host, and its key, as PEM.
+func newCertificate(t *testing.T, host string) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
+// The label by which Prometheus selects is set once, and reaches both.
+func TestKubernetesSelectionLabel(t *testing.T) {
+	var k struct {
+		Labels []struct{ Pairs map[string]string }
+	}
+	unmarshal(t, kubernetesBase+"/monitoring/kustomization.yaml", &k)
+	for _, folder := range exporters {
+		o := built(t, folder)
+		if !matches(k.Labels[0].Pairs, o.monitor.Metadata.Labels) || !matches(k.Labels[0].Pairs, o.rule.Metadata.Labels) {
+			t.Errorf("%s: %v does not select %v and %v", folder, k.Labels[0].Pairs, o.monitor.Metadata.Labels, o.rule.Metadata.Labels)
+		}
+	}
+}
+
+// A route, and an inhibition, as Alertmanager has them.
+type (
+	route struct {
+		Matchers       []string `yaml:"matchers"`
+		Receiver       string   `yaml:"receiver"`
+		GroupBy        []string `yaml:"group_by"`
+		GroupWait      string   `yaml:"group_wait"`
+		GroupInterval  string   `yaml:"group_interval"`
+		RepeatInterval string   `yaml:"repeat_interval"`
+		Routes         []route  `yaml:"routes"`
+	}
+	inhibition struct {
+		Source []string `yaml:"source_matchers"`
+		Target []string `yaml:"target_matchers"`
+		Equal  []string `yaml:"equal"`
+	}
+)
+
+// The operator's form of the Alertmanager configuration says the same.
+func TestAlertmanagerConfigOfKubernetes(t *testing.T) {
+	var want struct {
+		Route        route        `yaml:"route"`
+		InhibitRules []inhibition `yaml:"inhibit_rules"`
+	}
+	unmarshal(t, alertmanagerFile, &want)
+
+	text := string(readFile(t, "kubernetes/alertmanager/alertmanagerconfig.yaml"))
+	text = regexp.MustCompile(`\{name: (\w+), matchType: "(=~?)", value: (.+)\}`).ReplaceAllString(text, `'$1$2"$3"'`)
+	for camel, snake := range map[string]string{
+		"groupBy": "group_by", "groupWait": "group_wait", "groupInterval": "group_interval", "repeatInterval": "repeat_interval",
+		"inhibitRules": "inhibit_rules", "sourceMatch": "source_matchers", "targetMatch": "target_matchers",
+	} {
+		text = strings.ReplaceAll(text, camel+":", snake+":")
+	}
+	got := want
+	got.Route, got.InhibitRules = route{}, nil
+	var config struct{ Spec any }
+	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := yaml.Marshal(config.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(spec, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(want.InhibitRules) == 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("the operator's form is\n%+v\nand Alertmanager's\n%+v", got, want)
+	}
+}
+
 // A key that two processes ask with has its budget twice, or half of it each.
 func TestEachKeyIsAskedByOneExporter(t *testing.T) {
-	for _, folder := range []string{kubernetesBase, kubernetesScaleOut} {
+	for _, folder := range exporters {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			objects := built(t, folder)
 			accounts, secrets := map[string]string{}, map[string]string{}
@@ -292,24 +470,9 @@ func TestKubernetesConfigurations(t *testing.T) {
 	}
 }
 
-// Every exporter is one target, by the job label that the rules know.
+// Every exporter is one target.
 func TestKubernetesTargets(t *testing.T) {
-	var prometheus struct {
-		ScrapeConfigs []struct {
-			JobName string `yaml:"job_name"`
-		} `yaml:"scrape_configs"`
-	}
-	unmarshal(t, "prometheus/prometheus.yml", &prometheus)
-	isJob := func(name string) bool {
-		for _, c := range prometheus.ScrapeConfigs {
-			if c.JobName == name {
-				return true
-			}
-		}
-		return false
-	}
-
-	for _, folder := range []string{kubernetesBase, kubernetesScaleOut} {
+	for _, folder := range exporters {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			objects := built(t, folder)
 			if len(objects.services) != len(objects.deployments) {
@@ -325,8 +488,8 @@ func TestKubernetesTargets(t *testing.T) {
 					if !matches(objects.monitor.Spec.Selector.MatchLabels, s.Metadata.Labels) {
 						t.Errorf("Service %s is not monitored", s.Metadata.Name)
 					}
-					if job := s.Metadata.Labels[objects.monitor.Spec.JobLabel]; !isJob(job) {
-						t.Errorf("Service %s is scraped as job %q, which prometheus.yml does not know", s.Metadata.Name, job)
+					if job := s.Metadata.Labels[objects.monitor.Spec.JobLabel]; job != "cohere_exporter" {
+						t.Errorf("Service %s is scraped as job %q", s.Metadata.Name, job)
 					}
 				}
 				if targets != 1 {
@@ -395,6 +558,18 @@ func matches(selector, labels map[string]string) bool {
 	return len(selector) > 0
 }
 
+type endpoint struct {
+	Interval  string
+	Scheme    string
+	TLSConfig struct {
+		CA         struct{ Secret secretKey }
+		ServerName string `yaml:"serverName"`
+	} `yaml:"tlsConfig"`
+	BasicAuth struct{ Username, Password secretKey } `yaml:"basicAuth"`
+}
+
+type secretKey struct{ Name, Key string }
+
 type objects struct {
 	configs     map[string]string // ConfigMap name → config.yml
 	deployments []deployment
@@ -414,7 +589,7 @@ type objects struct {
 		Spec     struct {
 			JobLabel  string `yaml:"jobLabel"`
 			Selector  selector
-			Endpoints []struct{ Interval string }
+			Endpoints []endpoint
 		}
 	}
 	rule       struct{ Metadata metadata }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	monitoringalpha "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -33,7 +34,8 @@ func strict(t *testing.T) runtime.Decoder {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		apps.AddToScheme, core.AddToScheme, networking.AddToScheme, rbac.AddToScheme, monitoring.AddToScheme,
+		apps.AddToScheme, core.AddToScheme, networking.AddToScheme, rbac.AddToScheme,
+		monitoring.AddToScheme, monitoringalpha.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -71,6 +73,11 @@ func TestObjects(t *testing.T) {
 			"Deployment": 1, "Service": 1, "ConfigMap": 1, "NetworkPolicy": 1,
 			"ServiceMonitor": 1, "PrometheusRule": 1,
 		},
+		"overlays/secured": {
+			"Deployment": 1, "Service": 1, "ConfigMap": 1, "NetworkPolicy": 1,
+			"ServiceMonitor": 1, "PrometheusRule": 1,
+		},
+		"alertmanager": {"AlertmanagerConfig": 1},
 		"overlays/scale-out": {
 			"Deployment": 2, "Service": 2, "ConfigMap": 2, "NetworkPolicy": 1,
 			"ServiceMonitor": 1, "PrometheusRule": 1,

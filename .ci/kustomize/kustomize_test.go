@@ -9,7 +9,7 @@ import (
 )
 
 func TestBuild(t *testing.T) {
-	for _, folder := range []string{"base", "overlays/scale-out"} {
+	for _, folder := range []string{"base", "alertmanager", "overlays/scale-out", "overlays/secured"} {
 		output, err := exec.Command("go", "tool", "kustomize", "build", "../../deploy/kubernetes/"+folder).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v\n%s", folder, err, output)
