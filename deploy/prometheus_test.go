@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -116,6 +117,42 @@ func TestPrometheusConfig(t *testing.T) {
 	if got := time.Duration(config.Global.ScrapeInterval); got != time.Minute {
 		t.Errorf("scrape interval is %v, want the minute that Cohere counts requests in", got)
 	}
+}
+
+// The file for Compose differs in addresses only.
+func TestPrometheusConfigOfCompose(t *testing.T) {
+	run(t, prometheusTool(t, "promtool"), "check", "config", "--lint=all", "--lint-fatal", "prometheus/compose.yml")
+	var want, got any
+	unmarshal(t, "prometheus/prometheus.yml", &want)
+	text := string(readFile(t, "prometheus/compose.yml"))
+	for name, port := range map[string]string{"exporter": "10110", "alertmanager": "9093"} {
+		text = strings.ReplaceAll(text, "'"+name+":"+port+"'", "'localhost:"+port+"'")
+	}
+	if err := yaml.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("compose.yml is\n%v\nprometheus.yml is\n%v", got, want)
+	}
+}
+
+// What the comments offer is valid out of them.
+func TestPrometheusConfigUncommented(t *testing.T) {
+	text := string(readFile(t, "prometheus/prometheus.yml"))
+	for comment, plain := range map[string]string{
+		`      #   - targets: ['search-exporter:10110']`:  `      - targets: ['search-exporter:10110']`,
+		`      #     labels: {account: search}`:           `        labels: {account: search}`,
+		`    #   metric_relabel_configs:`:                 `    metric_relabel_configs:`,
+		`    #     - {source_labels: [account], regex: (`: `      - {source_labels: [account], regex: (`,
+	} {
+		if !strings.Contains(text, comment) {
+			t.Fatalf("no %s", comment)
+		}
+		text = strings.ReplaceAll(text, comment, plain)
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yml")
+	write(t, file, text)
+	run(t, prometheusTool(t, "promtool"), "check", "config", "--syntax-only", "--lint=none", file)
 }
 
 func TestPrometheusRules(t *testing.T) {
