@@ -4,44 +4,88 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// unit returns the path of a copy of the unit whose binary exists.
-func unit(t *testing.T) string {
+// units are the forms in which the exporter runs under systemd: the unit, and
+// the unit with what it is given for several accounts.
+var units = map[string][]string{
+	"one account":      {"systemd/cohere_exporter.service"},
+	"several accounts": {"systemd/cohere_exporter.service", "systemd/accounts.conf"},
+}
+
+// unit returns the path of a unit whose binary exists. What is added to a unit
+// is read as if it stood at its end.
+func unit(t *testing.T, files []string) string {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	const installed = "/usr/local/bin/cohere_exporter "
-	shipped := string(readFile(t, "systemd/cohere_exporter.service"))
-	if !strings.Contains(shipped, "ExecStart="+installed) {
-		t.Fatalf("the unit does not start %s", installed)
+	var text string
+	for _, file := range files {
+		shipped := string(readFile(t, file))
+		if !strings.Contains(shipped, "ExecStart="+installed) {
+			t.Fatalf("%s does not start %s", file, installed)
+		}
+		text += strings.ReplaceAll(shipped, installed, program+" ")
 	}
 	file := filepath.Join(t.TempDir(), "cohere_exporter.service")
-	text := strings.ReplaceAll(shipped, installed, program+" ")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, file, text)
 	return file
 }
 
 // An unknown key is only warned of, so any output is a failure.
 func TestSystemdUnit(t *testing.T) {
-	out, err := exec.Command(tool(t, "systemd-analyze"), "verify", "--man=no", unit(t)).CombinedOutput()
-	if err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for name, files := range units {
+		out, err := exec.Command(tool(t, "systemd-analyze"), "verify", "--man=no", unit(t, files)).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", name, err, out)
+		}
 	}
 }
 
 func TestSystemdExposure(t *testing.T) {
-	out, err := exec.Command(tool(t, "systemd-analyze"),
-		"security", "--offline=true", "--threshold=20", "--no-pager", unit(t)).CombinedOutput()
-	if err != nil {
-		t.Errorf("the unit's exposure is 2.0 or more: %v\n%s", err, out)
+	for name, files := range units {
+		out, err := exec.Command(tool(t, "systemd-analyze"),
+			"security", "--offline=true", "--threshold=20", "--no-pager", unit(t, files)).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: the unit's exposure is 2.0 or more: %v\n%s", name, err, out)
+		}
 	}
+}
+
+// systemd takes an end by SIGPIPE, as when the journal restarts, for a clean
+// one, after which it starts nothing unless told to.
+func TestSystemdRestarts(t *testing.T) {
+	if unit := string(readFile(t, "systemd/cohere_exporter.service")); !strings.Contains(unit, "\nRestart=always\n") {
+		t.Error("the unit is not always restarted")
+	}
+}
+
+// The configuration for several accounts names the keys as systemd does, and
+// the program accepts it.
+func TestSystemdAccounts(t *testing.T) {
+	const credentials = "/run/credentials/cohere_exporter.service/"
+	config := string(readFile(t, "systemd/accounts.yml"))
+	keys := regexp.MustCompile(credentials+`(\S+?)\}`).FindAllStringSubmatch(config, -1)
+	if len(keys) < 2 {
+		t.Fatalf("%d keys in\n%s", len(keys), config)
+	}
+	dir := t.TempDir()
+	for _, key := range keys {
+		if !strings.HasPrefix(key[1], "keys_") {
+			t.Errorf("%s is no file of LoadCredential=keys:...", key[1])
+		}
+		write(t, filepath.Join(dir, key[1]), "key")
+	}
+	exporter, file := filepath.Join(dir, "cohere_exporter"), filepath.Join(dir, "cohere_exporter.yml")
+	run(t, "go", "build", "-o", exporter, "..")
+	write(t, file, strings.ReplaceAll(config, credentials, dir+"/"))
+	run(t, exporter, "--config.file="+file, "--config.check")
 }
 
 // The unit and its environment file agree, and the flags are kind to Cohere's
