@@ -1,13 +1,11 @@
 package collector_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/pem"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
-	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
@@ -126,248 +122,50 @@ func upOf(labels, reason string) []string {
 	}
 }
 
-// A list that fails is every job's failure, and no reason for single requests.
-func TestListFailures(t *testing.T) {
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
-				b.user.Fail(cohertest.List, f.fault)
-				want := []string{`cohere_list_up{resource="embed_jobs"} 1`, "cohere_up 1"}
-				if f.reason != "" {
-					want = []string{`cohere_list_up{resource="embed_jobs"} 0`, "cohere_up 0", `cohere_list_fetch_error{reason="` + f.reason + `",resource="embed_jobs"} 1`}
-				}
-				for i := range 2 {
-					want = append(want, upOf(fmt.Sprintf("job_id=\"job-%03d\"", i), f.reason)...)
-				}
-				slices.Sort(want)
-				got := b.scrape(15*time.Second).text(false, "cohere_list_*", "cohere_up", "cohere_embed_job_up", "cohere_embed_job_fetch_error")
-				compare(t, "series", got, strings.Join(want, "\n"))
-				if n := len(b.api.Requests()); n != 1 {
-					t.Errorf("%d requests", n)
-				}
-				b.checkSecret(key)
-			})
-		})
-	}
-}
-
-// checkSecret fails if a key is anywhere in the logs or metrics.
-func (b *harness) checkSecret(key string) {
-	b.t.Helper()
-	if strings.Contains(b.logs.String(), key) {
-		b.t.Errorf("the key is in the logs:\n%s", b.logs)
-	}
-	own, err := b.reg.Gather()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	var text bytes.Buffer
-	for _, family := range append(own, b.gather(15*time.Second)...) {
-		if _, err := expfmt.MetricFamilyToText(&text, family); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	if strings.Contains(text.String(), key) {
-		b.t.Errorf("the key is in the metrics:\n%s", &text)
-	}
-}
-
-// keyFile has the account read its key from a file, which it returns.
-func keyFile(t *testing.T, c *config.Account) (file string) {
-	file = filepath.Join(t.TempDir(), "key")
-	c.HTTPClientConfig.Authorization = &promconfig.Authorization{CredentialsFile: file}
-	return file
-}
-
-func TestKeyFile(t *testing.T) {
+func TestFlappingAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var file string
-		b := newHarness(t, 1, func(c *config.Account) { file = keyFile(t, c) })
-		write := func(text string) func() {
-			return func() {
-				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
+		const jobs = 20
+		b := newHarness(t, jobs, nil)
+		b.user.Update("job-004", func(j *cohertest.Job) { j.Status = "failed" })
+		b.every(time.Second, 1, nil)
+		b.user.Fail(cohertest.All, cohertest.Flaky(.3, 1, cohertest.Status(http.StatusServiceUnavailable, "try later")))
+		started, flapped := time.Now(), 0
+		type attempt struct {
+			ok bool
+			at time.Time
 		}
-		for _, step := range []struct {
-			name   string
-			change func()
-			reason string
-			sent   string
-		}{
-			{"missing", func() {}, "no_key", ""},
-			{"written", write(key + "\n"), "", key},
-			{"emptied", write(" \n"), "no_key", ""},
-			{"two lines", write(key + "\nanother"), "no_key", ""},
-			{"wrong", write("wrong-key"), "unauthorized", "wrong-key"},
-			{"replaced", func() { b.user.SetKey("new-key"); write("new-key")() }, "", "new-key"},
-			{"removed", func() { os.Remove(file) }, "no_key", ""},
-		} {
-			step.change()
-			b.api.ResetRequests()
-			got := b.scrape(time.Second).text(false, "cohere_embed_job_up", "cohere_embed_job_fetch_error")
-			want := upOf(`job_id="job-000"`, step.reason)
-			slices.Sort(want)
-			compare(t, step.name, got, strings.Join(want, "\n"))
-			var sent string
+		b.every(15*time.Second, 40, func(i int, s series) {
+			last, success := map[string]attempt{}, map[string]time.Time{}
 			for _, r := range b.api.Requests() {
-				sent += r.Key
-			}
-			if sent != step.sent {
-				t.Errorf("%s: sent %q", step.name, sent)
-			}
-		}
-		// Nothing sent, nothing counted.
-		compare(t, "counters", b.counters(), `
-			cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 3
-			cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
-			cohere_api_requests_total{code="401",endpoint="get",resource="embed_jobs"} 1`)
-		for _, key := range []string{key, "wrong-key", "new-key"} {
-			b.checkSecret(key)
-		}
-	})
-}
-
-// counters returns the metrics about API requests that are not 0.
-func (b *harness) counters() string {
-	b.t.Helper()
-	families, err := b.reg.Gather()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return seriesOf(families).text(true)
-}
-
-func TestCountersFromTheStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		discover := config.DefaultDiscover()
-		b := newHarness(t, 0, func(c *config.Account) { c.EmbedJobs.Discover = &discover })
-		families, err := b.reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		compare(t, "counters", seriesOf(families).text(false), `
-			cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 0
-			cohere_api_request_duration_seconds{endpoint="list",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="200",endpoint="list",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="429",endpoint="get",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="429",endpoint="list",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 0
-			cohere_api_requests_total{code="error",endpoint="list",resource="embed_jobs"} 0
-			cohere_api_warnings_total{resource="embed_jobs"} 0
-			cohere_fetches_skipped_total{reason="deadline",resource="embed_jobs"} 0
-			cohere_fetches_skipped_total{reason="over_budget",resource="embed_jobs"} 0
-			cohere_fetches_skipped_total{reason="rate_limited",resource="embed_jobs"} 0`)
-	})
-}
-
-// Two scrapes, 15 s apart.
-func TestCounters(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		jobs   int
-		change func(c *config.Account)
-		api    func(b *harness)
-		want   string
-		asked  int // requests that the API saw
-	}{
-		{
-			name: "statuses", jobs: 5, asked: 10,
-			api: func(b *harness) {
-				b.user.Remove("job-000")
-				b.user.Fail("job-001", cohertest.Status(503, ""))
-				b.user.Fail("job-002", cohertest.NotJSON)
-				b.user.Fail("job-003", cohertest.Hang)
-			},
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 10
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4
-				cohere_api_requests_total{code="404",endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="503",endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 2`,
-		},
-		{
-			name: "warnings", jobs: 3, asked: 6,
-			api: func(b *harness) { b.user.Fail("job-001", cohertest.Warning("old model")) },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 6
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 6
-				cohere_api_warnings_total{resource="embed_jobs"} 2`,
-		},
-		{
-			name: "over budget", jobs: 5, asked: 3,
-			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 3 },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 3
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 3
-				cohere_fetches_skipped_total{reason="over_budget",resource="embed_jobs"} 7`,
-		},
-		{
-			name: "refused", jobs: 5, asked: 1,
-			change: func(c *config.Account) { c.EmbedJobs.MaxConcurrentRequests = 1 },
-			api: func(b *harness) {
-				b.user.Limit(cohertest.Limit{Per: time.Hour, RetryAfter: cohertest.Seconds})
-			},
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 1
-				cohere_api_requests_total{code="429",endpoint="get",resource="embed_jobs"} 1
-				cohere_fetches_skipped_total{reason="rate_limited",resource="embed_jobs"} 9`,
-		},
-		{
-			name: "deadline", jobs: 5, asked: 8,
-			change: func(c *config.Account) {
-				c.EmbedJobs.MaxConcurrentRequests, c.Timeout = 2, model.Duration(6*time.Second)
-			},
-			api: func(b *harness) { b.user.Fail(cohertest.All, cohertest.Hang) },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 8
-				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 8
-				cohere_fetches_skipped_total{reason="deadline",resource="embed_jobs"} 2`,
-		},
-		{
-			name: "sent again", jobs: 1, asked: 3,
-			api: func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
-		},
-		{
-			name: "sent again within the budget", jobs: 1, asked: 3,
-			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 3 },
-			api:    func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
-		},
-		{
-			name: "not sent again beyond the budget", jobs: 1, asked: 2,
-			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 2 },
-			api:    func(b *harness) { b.user.Fail(cohertest.All, cohertest.ResetReused) },
-			want: `
-				cohere_api_request_duration_seconds{endpoint="get",resource="embed_jobs"} 2
-				cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 1
-				cohere_api_requests_total{code="error",endpoint="get",resource="embed_jobs"} 1`,
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newHarness(t, c.jobs, c.change)
-				if c.api != nil {
-					c.api(b)
+				ok := r.Status == http.StatusOK
+				last[r.ID] = attempt{ok, r.Time}
+				if ok {
+					success[r.ID] = r.Time
 				}
-				b.every(15*time.Second, 2, nil)
-				compare(t, "counters", b.counters(), c.want)
-				if n := len(b.api.Requests()); n != c.asked {
-					t.Errorf("the API was asked %d times", n)
+			}
+			if v, _ := s.job("status", 4, "status", "failed"); v != 1 {
+				t.Fatalf("scrape %d lost the failed job", i)
+			}
+			for j := range jobs {
+				id := fmt.Sprintf("job-%03d", j)
+				up, _ := s.job("up", j)
+				_, hasError := s.job("fetch_error", j)
+				unavailable := s[fmt.Sprintf("cohere_embed_job_fetch_error{job_id=%q,reason=\"unavailable\"}", id)]
+				if (up == 1) != last[id].ok || hasError == last[id].ok || unavailable != 1-up {
+					t.Fatalf("scrape %d: %s up %v, last attempt %v", i, id, up, last[id])
 				}
-			})
+				if got, _ := s.job("last_success_timestamp_seconds", j); got != float64(success[id].UnixMilli())/1e3 {
+					t.Fatalf("scrape %d: %s last success %v, not %v", i, id, got, success[id])
+				}
+				if up == 0 {
+					flapped++
+				}
+			}
 		})
-	}
+		if flapped == 0 || time.Since(started) < 10*time.Minute-time.Second {
+			t.Error("the API did not flap")
+		}
+	})
 }
 
 // A connection that became a black hole, as where NAT forgot it, costs one

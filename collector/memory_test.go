@@ -2,7 +2,6 @@ package collector_test
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -166,26 +165,6 @@ func TestLastKnownValues(t *testing.T) {
 	}
 }
 
-// A request that is still waited for tells more than the refusal before it.
-func TestHangAfterRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 1, nil)
-		for i, step := range []struct {
-			fault cohertest.Fault
-			want  string
-		}{
-			{cohertest.Status(429, ""), "- 0 rate_limited"},
-			{cohertest.Hang, "- 0 timeout"},
-		} {
-			at(time.Duration(i) * 15 * time.Second)
-			b.user.Fail("job-000", step.fault)
-			if got := b.scrape(5 * time.Second).jobState(); got != step.want {
-				t.Errorf("step %d: %s; want %s", i, got, step.want)
-			}
-		}
-	})
-}
-
 // A job that is not found loses its values at once, and starts anew.
 func TestNotFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -242,34 +221,6 @@ func TestStatusChanged(t *testing.T) {
 	})
 }
 
-// What the present scrape fetched is never stale, however long that took.
-func TestSlowAnswersAreNotStale(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.MaxStaleness, c.EmbedJobs.MaxConcurrentRequests = 0, 1 })
-		b.api.SetLatency(4 * time.Second)
-		if got := b.scrape(10 * time.Second); got["cohere_up"] != 1 || got["cohere_scrape_duration_seconds"] != 8 {
-			t.Error(got.text(true))
-		}
-		at(15 * time.Second)
-		if got := b.scrape(2 * time.Second).jobState(); got != "- 0 timeout 0" {
-			t.Errorf("beyond the deadline: %s", got)
-		}
-	})
-}
-
-// times returns when the API was asked, in seconds since the start, and for
-// what.
-func (b *harness) times() (times []string) {
-	for _, r := range b.api.Requests() {
-		what := r.ID
-		if r.Endpoint == "list" {
-			what = r.Endpoint
-		}
-		times = append(times, fmt.Sprintf("%v %s", r.Time.Sub(time.Unix(start, 0)).Seconds(), what))
-	}
-	return times
-}
-
 // Billing may trail the status: a minute later the job is asked once more.
 func TestSettledJobs(t *testing.T) {
 	for _, c := range []struct {
@@ -298,162 +249,4 @@ func TestSettledJobs(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A list may come without what a job answers by itself.
-func TestListErasesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 1, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
-		b.user.Update("job-000", func(j *cohertest.Job) {
-			j.Name, j.InputTokens, j.Warnings = "nightly", 7, []string{"careful"}
-		})
-		values := func() string {
-			return b.scrape(time.Second).text(true, "cohere_embed_job_info", "cohere_embed_job_api_info",
-				"cohere_embed_job_billed_*", "cohere_embed_job_input_tokens", "cohere_embed_job_warnings")
-		}
-		before := values()
-		if strings.Count(before, "\n") != 5 {
-			t.Fatal(before)
-		}
-		b.user.ListWithoutMeta(true)
-		b.user.Update("job-000", func(j *cohertest.Job) { j.Name = "" })
-		compare(t, "afterwards", values(), before)
-	})
-}
-
-// What the list lacks of settled jobs is asked for once, a few a scrape.
-func TestBilledUnitsBesidesTheList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const jobs = 50
-		b := newHarness(t, jobs, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
-		b.user.ListWithoutMeta(true)
-		for i := range jobs - 1 { // the last is active
-			b.user.Update(fmt.Sprintf("job-%03d", i), func(j *cohertest.Job) { j.Status, j.InputTokens = "complete", 7 })
-		}
-		asked := map[string]int{}
-		b.every(15*time.Second, 10, func(i int, s series) {
-			n := len(b.api.Requests())
-			for _, r := range b.api.Requests() {
-				asked[r.ID]++
-			}
-			b.api.ResetRequests()
-			want := []int{21, 21, 10, 1}[min(i, 3)]
-			if n != want {
-				t.Errorf("scrape %d: %d requests", i, n)
-			}
-			if got := strings.Count(s.text(true, "cohere_embed_job_billed_input_tokens"), "\n"); got != min(20*(i+1), jobs-1) {
-				t.Errorf("scrape %d: %d jobs with tokens", i, got)
-			}
-		})
-		for i := range jobs - 1 {
-			if n := asked[fmt.Sprintf("job-%03d", i)]; n != 1 {
-				t.Errorf("job %d was asked for %d times", i, n)
-			}
-		}
-		if n := asked["job-049"]; n != 0 {
-			t.Errorf("the active job was asked for %d times", n)
-		}
-	})
-}
-
-// A job that was lost has to be asked again for what the list lacks.
-func TestBilledUnitsOfJobThatComesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
-		b.user.ListWithoutMeta(true)
-		job := cohertest.Job{ID: "job-000", Status: "complete", InputTokens: 7}
-		for i, there := range []bool{true, false, true} {
-			b.user.Remove(job.ID)
-			if there {
-				b.user.Add(job)
-			}
-			b.every(15*time.Second, 1, func(_ int, s series) {
-				if tokens, ok := s.job("billed_input_tokens", 0); ok != there || ok && tokens != 7 {
-					t.Errorf("step %d: tokens %v %v", i, tokens, ok)
-				}
-			})
-		}
-	})
-}
-
-// What is not in the list is asked for by ID.
-func TestJobsBesidesTheList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 2, func(c *config.Account) {
-			c.EmbedJobs.Fetch, c.EmbedJobs.IDs = config.FetchList, append(c.EmbedJobs.IDs, "old")
-		})
-		b.user.Fail("old", func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
-			c.AnswerWith(w, cohertest.Job{ID: "old", Status: "complete"})
-		})
-		if s := b.scrape(time.Second); s["cohere_up"] != 1 {
-			t.Error(s.text(true, "cohere_up", "cohere_list_*", "cohere_embed_job_fetch_error"))
-		}
-		if got := b.times(); !slices.Equal(got, []string{"0 list", "0 old"}) {
-			t.Errorf("asked %q", got)
-		}
-	})
-}
-
-// Once no scrape waits no request starts. One under way keeps its own limit,
-// and its answer is remembered.
-func TestLateAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 6, func(c *config.Account) {
-			c.EmbedJobs.MaxConcurrentRequests, c.EmbedJobs.RefreshInterval = 2, model.Duration(time.Hour)
-		})
-		b.api.SetLatency(2 * time.Second)
-		up := func(timeout time.Duration) int {
-			return strings.Count(b.scrape(timeout).text(true, "cohere_embed_job_up"), "\n")
-		}
-		if n := up(3 * time.Second); n != 2 {
-			t.Errorf("%d jobs are up after a scrape that ended early", n)
-		}
-		time.Sleep(time.Hour / 2)
-		if n := len(b.api.Requests()); n != 4 {
-			t.Errorf("%d requests started", n)
-		}
-		b.api.ResetRequests()
-		if n := up(time.Second); n != 4 {
-			t.Errorf("%d jobs are up", n)
-		}
-		time.Sleep(time.Minute)
-		if n := up(time.Second); n != 6 {
-			t.Errorf("%d jobs are up in the end", n)
-		}
-		if got := b.times(); len(got) != 2 {
-			t.Errorf("asked for what was known: %q", got)
-		}
-	})
-}
-
-// A scrape that leaves cancels nothing that another waits for.
-func TestScrapeThatLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newHarness(t, 6, func(c *config.Account) { c.EmbedJobs.MaxConcurrentRequests = 2 })
-		b.api.SetLatency(2 * time.Second)
-		go b.gather(time.Second)
-		synctest.Wait()
-		if s := b.scrape(10 * time.Second); s["cohere_up"] != 1 || s["cohere_scrape_duration_seconds"] != 6 {
-			t.Error(s.text(false))
-		}
-		if n := len(b.api.Requests()); n != 6 {
-			t.Errorf("%d requests", n)
-		}
-	})
-}
-
-func TestNothingIsAskedWhileNobodyScrapes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		discover := config.DefaultDiscover()
-		b := newHarness(t, 3, func(c *config.Account) { c.EmbedJobs.Discover = &discover })
-		time.Sleep(time.Hour)
-		if n := len(b.api.Requests()); n != 0 {
-			t.Errorf("%d requests before the first scrape", n)
-		}
-		b.scrape(time.Second)
-		time.Sleep(24 * time.Hour)
-		if n := len(b.api.Requests()); n != 1 {
-			t.Errorf("%d requests for one scrape", n)
-		}
-	})
 }

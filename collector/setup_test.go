@@ -161,3 +161,31 @@ func (s series) job(metric string, i int, labels ...string) (float64, bool) {
 	v, ok := s[name+"}"]
 	return v, ok
 }
+
+// every scrapes n times, an interval apart, and has check, if any, look at
+// each.
+func (b *harness) every(interval time.Duration, n int, check func(i int, s series)) {
+	b.t.Helper()
+	for i := range n {
+		started := time.Now()
+		if timeout := min(interval, 10*time.Second); check == nil {
+			b.gather(timeout)
+		} else {
+			check(i, b.scrape(timeout))
+		}
+		time.Sleep(interval - time.Since(started))
+	}
+}
+
+// times returns when the API was asked, in seconds since the start, and for
+// what.
+func (b *harness) times() (times []string) {
+	for _, r := range b.api.Requests() {
+		what := r.ID
+		if r.Endpoint == "list" {
+			what = r.Endpoint
+		}
+		times = append(times, fmt.Sprintf("%v %s", r.Time.Sub(time.Unix(start, 0)).Seconds(), what))
+	}
+	return times
+}
