@@ -43,7 +43,7 @@ func newTeam(t *testing.T, change func(*config.Account)) *team {
 	return m
 }
 
-// apply goes over to a changed configuration.
+// apply replaces the configuration by a changed one.
 func (m *team) apply(change func(accounts []config.Account) []config.Account) {
 	m.t.Helper()
 	next := m.config
@@ -53,7 +53,7 @@ func (m *team) apply(change func(accounts []config.Account) []config.Account) {
 	}
 	next.Accounts = change(next.Accounts)
 	if err := m.set.Apply(&next); err != nil {
-		m.t.Fatal(err)
+		m.t.Error(err)
 	}
 	m.config = next
 }

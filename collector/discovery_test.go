@@ -168,3 +168,52 @@ func TestDiscoveryFollows(t *testing.T) {
 		})
 	}
 }
+
+// A reload that changes what is discovered does not wait until the list is due.
+func TestReloadOfDiscovery(t *testing.T) {
+	discover := func(change func(*config.Discover)) *config.Discover {
+		d := config.DefaultDiscover()
+		if change != nil {
+			change(&d)
+		}
+		return &d
+	}
+	for _, c := range []struct {
+		name          string
+		before, after *config.Discover
+		want          []string
+	}{
+		{"switched on", nil, discover(nil), []string{"job-000", "new", "old"}},
+		{"switched off", discover(nil), nil, []string{"job-000"}},
+		{"name", discover(nil), discover(func(d *config.Discover) { d.Name = config.MustRegexp("o.*") }), []string{"job-000", "old"}},
+		{"age", discover(nil), discover(func(d *config.Discover) { d.MaxAge = model.Duration(2 * time.Hour) }), []string{"job-000", "new"}},
+		{"number", discover(func(d *config.Discover) { d.MaxJobs = 1 }), discover(nil), []string{"job-000", "new", "old"}},
+	} {
+		for _, fetch := range []string{config.FetchList, config.FetchGet} {
+			t.Run(c.name+" "+fetch, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var account config.Account
+					b := newHarness(t, 1, func(a *config.Account) {
+						a.EmbedJobs.Discover, a.EmbedJobs.Fetch, a.EmbedJobs.RefreshInterval = c.before, fetch, model.Duration(time.Hour)
+						account = *a
+					})
+					b.user.Add(
+						cohertest.Job{ID: "new", Name: "new", CreatedAt: time.Now().Add(-time.Hour)},
+						cohertest.Job{ID: "old", Name: "old", CreatedAt: time.Now().Add(-3 * time.Hour)},
+					)
+					b.scrape(time.Second)
+					time.Sleep(time.Second)
+					account = copied(account)
+					account.EmbedJobs.Discover = c.after
+					if err := b.set.Apply(&config.Config{Accounts: []config.Account{account}}); err != nil {
+						t.Fatal(err)
+					}
+					s := b.scrape(time.Second)
+					if got := s.watched(); !slices.Equal(got, c.want) || s["cohere_up"] != 1 {
+						t.Errorf("watched %q\n%s", got, s.ups())
+					}
+				})
+			})
+		}
+	}
+}

@@ -281,3 +281,47 @@ func TestReloadLeavesList(t *testing.T) {
 		compare(t, "by ID", m.scrape(time.Second).ups(), bothUp)
 	})
 }
+
+// A gate is closed for a key: another opens it. The budget is the account's.
+func TestReloadWithAnotherKeyOpensGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 2 })
+		m.users["anna"].Limit(cohertest.Limit{Per: 10 * time.Minute, RetryAfter: cohertest.Seconds})
+		m.api.AddUser("anna-new-key").Add(cohertest.Job{ID: "anna-job"})
+		m.scrape(time.Second)
+		m.scrape(time.Second) // at which ben uses up his budget, and the gate of anna is closed
+		m.api.ResetRequests()
+
+		m.apply(func(a []config.Account) []config.Account {
+			a[0] = withKey(a[0], "anna-new-key")
+			return a
+		})
+		for range 3 {
+			compare(t, "with the new key", m.scrape(time.Second).ups(), bothUp)
+		}
+		if n := len(m.api.Requests()); n != 1 {
+			t.Errorf("%d requests within a minute of the one that was refused, under 2 a minute", n)
+		}
+	})
+}
+
+// A budget that comes with a reload counts what was sent without it.
+func TestReloadBudgetCountsWhatWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, nil)
+		m.every(time.Second, 10, nil)
+		m.api.ResetRequests()
+		m.apply(func(a []config.Account) []config.Account {
+			a[0].EmbedJobs.RequestsPerMinute = 10
+			return a[:1]
+		})
+		m.every(time.Second, 50, nil)
+		if n := len(m.api.Requests()); n != 0 {
+			t.Errorf("%d requests in the minute after the first of 10, under 10 a minute", n)
+		}
+		m.every(time.Second, 60, nil)
+		if n := len(m.api.Requests()); n != 10 {
+			t.Errorf("%d requests in the minute after that, under 10 a minute", n)
+		}
+	})
+}

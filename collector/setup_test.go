@@ -22,6 +22,10 @@ import (
 
 const key = "secret-key-of-the-tests"
 
+// patience is how long to wait, outside of fake time, for what takes no time on a
+// machine that is not busy with something else.
+const patience = 20 * time.Second
+
 // harness is an exporter of one account, with the API that it asks. It lives in
 // a bubble of fake time.
 type harness struct {
@@ -47,11 +51,14 @@ func account(server *cohertest.Server, key string) config.Account {
 
 // logs is what was logged.
 type logs struct {
+	delay time.Duration // of each line
+
 	mu   sync.Mutex
 	text strings.Builder
 }
 
 func (l *logs) Write(p []byte) (int, error) {
+	time.Sleep(l.delay)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
@@ -63,6 +70,21 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// await waits, outside of fake time, until something was logged.
+func (l *logs) await(t *testing.T, what string) {
+	t.Helper()
+	logged := func() string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.text.String()
+	}
+	for deadline := time.Now().Add(patience); !strings.Contains(logged(), what); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q was not logged, but\n%s", what, logged())
+		}
+	}
 }
 
 // newHarness watches n processing jobs, job-000 and so on. change may adapt the

@@ -56,7 +56,12 @@ func (d jobDir) append(name, text string) {
 func (d jobDir) link(target, name string) {
 	d.t.Helper()
 	d.check(os.Symlink(target, d.join("new")))
-	d.check(os.Rename(d.join("new"), d.join(name)))
+	d.rename("new", name)
+}
+
+func (d jobDir) rename(from, to string) {
+	d.t.Helper()
+	d.check(os.Rename(d.join(from), d.join(to)))
 }
 
 func (d jobDir) remove(name string) {
@@ -205,7 +210,7 @@ func TestFollow(t *testing.T) {
 	d.write("a.txt", "d\n")
 	f.expect(nil, "d", "b", "a", "e")
 	d.write("new", "f\n")
-	d.check(os.Rename(d.join("new"), d.join("b.txt")))
+	d.rename("new", "b.txt")
 	f.expect(nil, "d", "f")
 	d.write("more/one/ids", "g\n")
 	f.expect(nil, "d", "f", "g")
@@ -232,11 +237,11 @@ func TestFolderGone(t *testing.T) {
 	d.write("b.txt", "b\n")
 	f := d.follow("disk/*.txt", "*.txt")
 	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": true}, "b", "a")
-	d.check(os.Rename(d.join("disk"), d.join("elsewhere")))
+	d.rename("disk", "elsewhere")
 	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": false, "disk/*.txt": false}, "b", "a")
 	d.write("b.txt", "c\n")
 	f.expect(nil, "c", "a")
-	d.check(os.Rename(d.join("elsewhere"), d.join("disk")))
+	d.rename("elsewhere", "disk")
 	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": true}, "c", "a")
 	d.remove("disk/a.txt") // a file that is taken out of a folder that is there
 	f.expect(map[string]bool{"b.txt": true}, "c")
