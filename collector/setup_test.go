@@ -64,6 +64,14 @@ func (l *logs) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// taken returns what was logged by now, and forgets it.
+func (l *logs) taken() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
 // String waits for what is still to be written: no scrape does.
 func (l *logs) String() string {
 	synctest.Wait()
@@ -121,8 +129,7 @@ func (b *harness) start(server *cohertest.Server, cfg *config.Config) {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(b.set.Close)
-	b.started = b.logs.String()
-	b.logs.text.Reset()
+	b.started = b.logs.taken()
 }
 
 // gather scrapes once.
