@@ -220,13 +220,11 @@ func startAccounts(t *testing.T, exporter, apiURL, key string) accounts {
 	write(t, a.config, fmt.Sprintf(`accounts:
   - name: search
     http_client_config: {authorization: {credentials_file: search.key}}
-    job_id_files: [jobs.txt]
-    discover: {max_jobs: 5}
+    embed_jobs: {id_files: [jobs.txt], discover: {max_jobs: 5}}
     base_url: %[1]s
-    requests_per_minute: 40
   - name: refused
     http_client_config: {authorization: {credentials_file: refused.key}}
-    discover: {}
+    embed_jobs: {discover: {}}
     base_url: %[1]s
 `, apiURL))
 	a.process = start(t, exporter, nil, "--config.file="+a.config, "--web.listen-address=127.0.0.1:0")
