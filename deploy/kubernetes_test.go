@@ -421,21 +421,23 @@ type account struct {
 			CredentialsFile string `yaml:"credentials_file"`
 		}
 	} `yaml:"http_client_config"`
-	Discover struct {
-		MaxAge  string `yaml:"max_age"`
-		MaxJobs int    `yaml:"max_jobs"`
-	}
-	Fetch             string
-	RequestsPerMinute float64 `yaml:"requests_per_minute"`
-	RefreshInterval   string  `yaml:"refresh_interval"`
-	SettledInterval   string  `yaml:"settled_interval"`
-	MaxStaleness      string  `yaml:"max_staleness"`
+	EmbedJobs struct {
+		Discover struct {
+			MaxAge  string `yaml:"max_age"`
+			MaxJobs int    `yaml:"max_jobs"`
+		}
+		Fetch             string
+		RequestsPerMinute float64 `yaml:"requests_per_minute"`
+		RefreshInterval   string  `yaml:"refresh_interval"`
+		SettledInterval   string  `yaml:"settled_interval"`
+		MaxStaleness      string  `yaml:"max_staleness"`
+	} `yaml:"embed_jobs"`
 }
 
 // checkKind holds an account against what is kind to Cohere's limits.
 func (a account) checkKind(t *testing.T) {
 	t.Helper()
-	if a.Fetch != "list" || a.RequestsPerMinute != 40 || a.RefreshInterval != "55s" || a.SettledInterval != "1h" {
+	if j := a.EmbedJobs; j.Fetch != "list" || j.RequestsPerMinute != 40 || j.RefreshInterval != "55s" || j.SettledInterval != "1h" {
 		t.Errorf("account %s is unkind to Cohere's limits: %+v", a.Name, a)
 	}
 }
