@@ -64,7 +64,7 @@ func (a *jobAnswer[T]) Remember() schedule.Result {
 	j := a.job
 	switch {
 	case r.Refused: // which says nothing of the job
-	case a.w.jobs[j.task.ID] != j: // no longer watched, or of another API
+	case a.w.find(j.task.ID) != j: // no longer watched, or of another API
 	case a.err != nil:
 		a.failed(&j.loggedReason, client.ReasonOf(a.err), a.w.families.id, j.task.ID)
 		j.fail(client.ReasonOf(a.err))

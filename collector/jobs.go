@@ -22,6 +22,7 @@ import (
 type watcher interface {
 	apply(setup)
 	collect(ctx context.Context, patient bool) resourceView
+	probe(ctx context.Context, id string) (v jobView, up bool)
 	warn(text string)
 	cancel()
 	close()
@@ -45,6 +46,7 @@ type watch[T any] struct {
 	jobs     map[string]*job[T] // by ID
 	sorted   []*job[T]          // by ID
 	known    []*known           // of sorted
+	probed   map[string]*job[T] // that are not watched
 	list     *list[T]
 	warned   map[string]bool // the API's warnings that were logged
 	empty    bool            // the log says that there is no job
@@ -81,6 +83,7 @@ func (f *families[T]) watch(a *account, s *Set) watcher {
 		logger:     s.options.Logger,
 		registered: s.counters,
 		warned:     map[string]bool{},
+		probed:     map[string]*job[T]{},
 		list:       &list[T]{},
 	}
 	w.scheduler = schedule.New(w, schedule.Limits{Concurrent: 1})
@@ -112,7 +115,7 @@ func (w *watch[T]) apply(next setup) {
 		}
 		w.setup, w.policy = next, policyOf(next.jobs)
 		if next.newAPI {
-			w.jobs, w.ids, w.list = nil, ids{}, &list[T]{}
+			w.jobs, w.probed, w.ids, w.list = nil, map[string]*job[T]{}, ids{}, &list[T]{}
 		}
 		if before.jobs != nil && !before.jobs.Discover.Equal(next.jobs.Discover) {
 			w.list.restart()
@@ -191,9 +194,11 @@ func (w *watch[T]) rewatch() {
 	ids := slices.Concat(w.ids.static, w.ids.fromFiles, w.ids.discovered)
 	jobs := make(map[string]*job[T], len(ids))
 	for _, id := range ids {
-		if jobs[id] = w.jobs[id]; jobs[id] == nil {
+		if jobs[id] = cmp.Or(w.jobs[id], w.probed[id]); jobs[id] == nil {
 			jobs[id] = newJob(id, w.labels, w.families)
 		}
+		jobs[id].probed = time.Time{}
+		delete(w.probed, id)
 	}
 	w.jobs = jobs
 	w.sorted = slices.SortedFunc(maps.Values(jobs), func(x, y *job[T]) int { return cmp.Compare(x.task.ID, y.task.ID) })
@@ -202,7 +207,7 @@ func (w *watch[T]) rewatch() {
 		w.known[i] = &j.known
 	}
 	w.scheduler.Drop(func(t *schedule.Task) bool {
-		j := jobs[t.ID]
+		j := w.find(t.ID)
 		return t == &w.list.task || j != nil && t == &j.task
 	})
 }
@@ -250,6 +255,9 @@ func (w *watch[T]) progress() func(tasks int, wait time.Duration) {
 	}
 }
 
+// find returns a job that is watched or probed.
+func (w *watch[T]) find(id string) *job[T] { return cmp.Or(w.jobs[id], w.probed[id]) }
+
 // Due implements schedule.Source.
 func (w *watch[T]) Due(p schedule.Pass) []schedule.Wish {
 	return plan(&w.list.listKnown, w.known, time.Now(), p, w.policy)
@@ -261,6 +269,7 @@ func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 	timeout, get, list := time.Duration(w.setup.account.Timeout), w.families.get, w.families.list
 	if t == &w.list.task {
 		l, token, page := w.list, w.list.token, w.newPage(began)
+		l.asked = began
 		return func(ctx context.Context) schedule.Answer {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
@@ -268,7 +277,8 @@ func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 			return &listAnswer[T]{w.outcome(hc, began, err), l, page, token, next}
 		}
 	}
-	j := w.jobs[t.ID]
+	j := w.find(t.ID)
+	j.asked = began
 	return func(ctx context.Context) schedule.Answer {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()

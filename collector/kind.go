@@ -114,6 +114,7 @@ type anyKind interface {
 type anyFamilies interface {
 	describe(ch chan<- *prometheus.Desc)
 	configured(*config.Account) *config.Jobs
+	idLabel() string
 	watch(*account, *Set) watcher
 }
 
@@ -150,6 +151,8 @@ func (f *families[T]) describe(ch chan<- *prometheus.Desc) {
 		ch <- family.Desc()
 	}
 }
+
+func (f *families[T]) idLabel() string { return f.id }
 
 func (f *families[T]) configured(a *config.Account) *config.Jobs { return f.jobs(a) }
 

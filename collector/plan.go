@@ -47,6 +47,8 @@ const minDiscovery = time.Minute
 // known is what the plan has to know of a job, or of the list.
 type known struct {
 	task        schedule.Task
+	asked       time.Time     // when that was sent last; zero: never
+	probed      time.Time     // when a probe last wanted it that is not watched; zero: it is watched
 	fetched     time.Time     // when the last successful request began; zero: never
 	reason      client.Reason // why the last attempt failed, if it did
 	settled     bool
@@ -84,10 +86,13 @@ const (
 	active
 	settled
 	notFound
+	unwatched // but probed
 )
 
 func (k *known) class() int {
 	switch {
+	case !k.probed.IsZero():
+		return unwatched
 	case !k.task.WasSent() && k.fetched.IsZero(): // nor in a list
 		return neverAsked
 	case k.reason == client.NotFound:

@@ -50,19 +50,22 @@ func (s *snapshot) collect(ch chan<- prometheus.Metric) {
 // the time where all is sorted already.
 func (r *resourceView) collect(ch chan<- prometheus.Metric) {
 	for i := range r.jobs {
-		v := &r.jobs[i]
-		for i := range v.values {
-			ch <- &v.values[i]
-		}
-		ch <- v.up
-		for _, g := range v.others {
-			if g != nil {
-				ch <- g
-			}
-		}
+		r.jobs[i].collect(ch)
 	}
 	for i := range r.others {
 		ch <- &r.others[i]
+	}
+}
+
+func (v *jobView) collect(ch chan<- prometheus.Metric) {
+	for i := range v.values {
+		ch <- &v.values[i]
+	}
+	ch <- v.up
+	for _, g := range v.others {
+		if g != nil {
+			ch <- g
+		}
 	}
 }
 
@@ -75,7 +78,7 @@ func (w *watch[T]) look(p schedule.Pass) resourceView {
 	}
 	for i, j := range w.sorted {
 		var up bool
-		r.jobs[i], up = w.view(j, now, p)
+		r.jobs[i], up = w.view(j, now, p, w.policy)
 		r.up = r.up && up
 	}
 	if w.policy.usesList() {
@@ -128,15 +131,15 @@ func (w *watch[T]) addFiles(add func(f *series.Family, value float64, labels ...
 	}
 }
 
-func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass) (v jobView, up bool) {
-	up, reason := w.state(j, now, p)
+func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass, policy policy) (v jobView, up bool) {
+	up, reason := w.state(j, now, p, policy)
 	v.up, v.others[0] = &j.upGauge[0], j.success
 	if up {
 		v.up = &j.upGauge[1]
 	} else {
 		v.others[2] = j.failureGauge(reason)
 	}
-	if w.servable(j, now, p) {
+	if w.servable(j, now, p, policy) {
 		v.values, v.others[1] = j.values, j.changed
 	}
 	return v, up
@@ -144,20 +147,20 @@ func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass) (v jobView, u
 
 // state reports whether a job is up for a scrape: its last attempt worked, and
 // what is known is new enough. If it is not, the reason says why.
-func (w *watch[T]) state(j *job[T], now time.Time, p schedule.Pass) (up bool, reason client.Reason) {
-	listFails := w.policy.list && w.list.reason != "" // for all, but what ranks last anyway
+func (w *watch[T]) state(j *job[T], now time.Time, p schedule.Pass, policy policy) (up bool, reason client.Reason) {
+	listFails := policy.list && w.list.reason != "" // for all, but what ranks last anyway
 	switch {
 	case j.reason != "" && (!listFails || j.reason == client.NotFound):
 		return false, j.reason
 	case listFails:
 		return false, w.list.reason
-	case w.servable(j, now, p):
+	case w.servable(j, now, p, policy):
 		return true, ""
 	case j.task.Pending():
 		return false, client.Timeout
 	}
 	why := j.task.Why()
-	if w.policy.list && (j.listed || why == schedule.NotSkipped) { // the list answers for it
+	if policy.list && (j.listed || why == schedule.NotSkipped) { // the list answers for it
 		why = w.list.task.Why()
 	}
 	return false, reasonOf(why)
@@ -165,13 +168,13 @@ func (w *watch[T]) state(j *job[T], now time.Time, p schedule.Pass) (up bool, re
 
 // servable reports whether a job's values may be served. What the scrape fetched
 // is never stale.
-func (w *watch[T]) servable(j *job[T], now time.Time, p schedule.Pass) bool {
+func (w *watch[T]) servable(j *job[T], now time.Time, p schedule.Pass, policy policy) bool {
 	if j.fetched.IsZero() {
 		return false
 	}
 	fresh := j.reason == "" && p.Answered(&j.task) ||
-		w.policy.list && j.listed && w.list.reason == "" && p.Answered(&w.list.task)
-	return fresh || w.policy.servable(&j.known, now)
+		policy.list && j.listed && w.list.reason == "" && p.Answered(&w.list.task)
+	return fresh || policy.servable(&j.known, now)
 }
 
 func (w *watch[T]) listState(now time.Time, p schedule.Pass) (up bool, reason client.Reason) {

@@ -134,6 +134,7 @@ type request struct {
 type pass struct {
 	start, sharedSince uint64
 	patient            bool
+	due                func(Pass) []Wish
 	missing            int           // requests that it waits for
 	done               chan struct{} // closed when there are none left
 }
@@ -188,9 +189,16 @@ func (s *Scheduler) Drop(wanted func(*Task) bool) {
 // Wait makes one pass over what is due, until ctx ends, and then calls look
 // while it holds the lock.
 func (s *Scheduler) Wait(ctx context.Context, look func(Pass)) {
+	s.WaitFor(ctx, s.source.Due, look)
+}
+
+// WaitFor is Wait for some of what there is: due takes the place of the
+// source's Due.
+func (s *Scheduler) WaitFor(ctx context.Context, due func(Pass) []Wish, look func(Pass)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.begin()
+	p.due = due
 	defer s.end(p)
 	s.complete(ctx, p)
 	look(Pass{p})
@@ -248,7 +256,7 @@ func (s *Scheduler) WaitOut(ctx context.Context, left func(tasks int, wait time.
 
 // wanted counts what is due and may be sent.
 func (s *Scheduler) wanted(p *pass) (n int) {
-	for _, wish := range s.source.Due(Pass{p}) {
+	for _, wish := range p.due(Pass{p}) {
 		if (Pass{p}).Allows(wish.Task) {
 			n++
 		}
@@ -262,7 +270,7 @@ func (s *Scheduler) tick() uint64 {
 }
 
 func (s *Scheduler) begin() *pass {
-	p := &pass{start: s.tick()}
+	p := &pass{start: s.tick(), due: s.source.Due}
 	p.sharedSince = p.start
 	if len(s.passes) > 0 {
 		p.sharedSince = s.passes[0].start
@@ -280,7 +288,7 @@ func (s *Scheduler) end(p *pass) {
 
 // plan queues what is due in a pass. It returns false if that is nothing.
 func (s *Scheduler) plan(p *pass) bool {
-	for _, wish := range s.source.Due(Pass{p}) {
+	for _, wish := range p.due(Pass{p}) {
 		if (Pass{p}).Allows(wish.Task) {
 			s.join(p, wish)
 		}

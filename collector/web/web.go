@@ -24,6 +24,7 @@ import (
 // Paths of the routes that are not the metrics.
 const (
 	landingPath = "/"
+	probePath   = "/probe"
 	healthyPath = "/-/healthy"
 	readyPath   = "/-/ready"
 	reloadPath  = "/-/reload"
@@ -57,6 +58,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(get(o.MetricsPath), o.metrics())
+	mux.Handle(get(probePath), o.probe())
 	mux.Handle(get(healthyPath), text("cohere_exporter is healthy.\n"))
 	mux.Handle(get(readyPath), text("cohere_exporter is ready.\n"))
 	if o.Reload != nil {
@@ -77,7 +79,7 @@ func CheckMetricsPath(p string) error {
 	switch {
 	case !strings.HasPrefix(p, "/"), strings.ContainsAny(p, "{}?#%<>\"' \t\r\n"), path.Clean(p) != p:
 		return fmt.Errorf("%q is not a path like /metrics", p)
-	case slices.Contains([]string{healthyPath, readyPath, reloadPath, "/probe", "/discover", "/jobs"}, p):
+	case slices.Contains([]string{healthyPath, readyPath, reloadPath, probePath, "/jobs"}, p):
 		return fmt.Errorf("%s is another page's path", p)
 	}
 	return nil
@@ -101,12 +103,7 @@ func text(text string) http.HandlerFunc {
 // metrics serves every scrape from a registry of its own, so that each has its
 // own deadline.
 func (o Options) metrics() http.Handler {
-	opts := promhttp.HandlerOpts{
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
-		ErrorHandling:     promhttp.ContinueOnError,
-		Registry:          o.Own,
-		EnableOpenMetrics: true,
-	}
+	opts := o.exposition()
 	return promhttp.InstrumentMetricHandler(o.Own, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		serve := func(g prometheus.Gatherer) { promhttp.HandlerFor(g, opts).ServeHTTP(w, r) }
 		switch {
@@ -115,13 +112,27 @@ func (o Options) metrics() http.Handler {
 		case r.URL.Query().Get("jobs") == "0":
 			serve(o.Own)
 		default:
-			ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
+			ctx, cancel := o.deadline(r)
 			defer cancel()
-			stop := context.AfterFunc(o.Ending, cancel)
-			defer stop()
 			serve(Everything(o.Set.Collector(ctx), o.Own))
 		}
 	}))
+}
+
+func (o Options) exposition() promhttp.HandlerOpts {
+	return promhttp.HandlerOpts{
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
+		ErrorHandling:     promhttp.ContinueOnError,
+		Registry:          o.Own,
+		EnableOpenMetrics: true,
+	}
+}
+
+// deadline returns the context of a scrape, which ends in time to answer it.
+func (o Options) deadline(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
+	stop := context.AfterFunc(o.Ending, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // Everything is what a scrape of /metrics sends: the jobs, which are fetched

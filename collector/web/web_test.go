@@ -129,7 +129,7 @@ func TestMetricsPath(t *testing.T) {
 		expect(t, serve(t, other, "GET", "/"), 200, `href="/some/where"`)
 	})
 	for _, path := range []string{
-		"", "metrics", "/metrics/", "//", "/a b", "/{name}", "/a?b", "/a#b", "/-/healthy", "/-/ready", "/-/reload", "/probe", "/discover", "/jobs",
+		"", "metrics", "/metrics/", "//", "/a b", "/{name}", "/a?b", "/a#b", "/-/healthy", "/-/ready", "/-/reload", "/probe", "/jobs",
 		"/a/../b", "//a", "/./a", "/a%",
 	} {
 		if _, err := web.NewHandler(web.Options{MetricsPath: path}); err == nil {
