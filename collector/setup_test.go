@@ -51,17 +51,29 @@ func account(server *cohertest.Server, key string) config.Account {
 
 // logs is what was logged.
 type logs struct {
-	delay time.Duration // of each line
-
-	mu   sync.Mutex
-	text strings.Builder
+	mu      sync.Mutex
+	text    strings.Builder
+	blocked chan struct{} // nil: not
 }
 
 func (l *logs) Write(p []byte) (int, error) {
-	time.Sleep(l.delay)
+	l.mu.Lock()
+	blocked := l.blocked
+	l.mu.Unlock()
+	if blocked != nil {
+		<-blocked
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
+}
+
+// block has who writes wait.
+func (l *logs) block() (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blocked = make(chan struct{})
+	return sync.OnceFunc(func() { close(l.blocked) })
 }
 
 // taken returns what was logged by now, and forgets it.

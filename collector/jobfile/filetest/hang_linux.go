@@ -16,9 +16,12 @@ const patience = 20 * time.Second
 
 // Hanging is a file that whoever opens it has to wait for.
 type Hanging struct {
-	t       testing.TB
-	file    *os.File
-	release sync.Once
+	t    testing.TB
+	file *os.File
+
+	mu       sync.Mutex
+	opened   bool
+	released bool
 }
 
 // Hang makes whoever opens the file wait until it is released, at the end of
@@ -50,13 +53,24 @@ func (h *Hanging) lease(command int, kind uintptr) (uintptr, error) {
 	return kind, nil
 }
 
-// Opened reports whether somebody waits for the file.
+// Opened reports whether somebody waits for the file, or did until it was
+// released.
 func (h *Hanging) Opened() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.check()
+}
+
+func (h *Hanging) check() bool {
+	if h.opened || h.released {
+		return h.opened
+	}
 	kind, err := h.lease(syscall.F_GETLEASE, 0)
 	if err != nil {
 		h.t.Error(err)
 	}
-	return kind != syscall.F_WRLCK
+	h.opened = kind != syscall.F_WRLCK
+	return h.opened
 }
 
 // AwaitOpened waits until somebody waits for the file.
@@ -88,8 +102,12 @@ func (h *Hanging) Meanwhile(what string, f func()) {
 
 // Release ends the wait of everybody.
 func (h *Hanging) Release() {
-	h.release.Do(func() {
-		_, _ = h.lease(syscall.F_SETLEASE, syscall.F_UNLCK) // closing does it too
-		h.file.Close()
-	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return
+	}
+	h.check()
+	h.released = true
+	h.file.Close() // and with it the lease
 }
