@@ -3,6 +3,7 @@ package flags
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
@@ -13,6 +14,20 @@ func Duration(flag *kingpin.FlagClause) *model.Duration {
 	var d model.Duration
 	flag.SetValue(&d)
 	return &d
+}
+
+// Parse parses the command line. Its errors name the flag.
+func Parse(app *kingpin.Application, args []string) error {
+	NameErrors(app)
+	for _, arg := range args {
+		name, value, given := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		flag := app.GetFlag(strings.TrimPrefix(name, "no-"))
+		if given && flag != nil && flag.Model().IsBoolFlag() {
+			return fmt.Errorf("--%s takes no value, not even %q; give it alone, or leave it out", name, value)
+		}
+	}
+	_, err := app.Parse(args)
+	return err
 }
 
 // NameErrors makes the errors of all flags name the flag.
