@@ -38,6 +38,11 @@ var expectedEmpty = map[string]string{
 	"alert CohereEmbedJobProcessingTooLong": "no job of the demo processes for 6 hours; promtool tests it",
 	"alert CohereEmbedJobValuesOld":         "needs values that are older than 10 minutes; promtool tests it",
 	"alert CohereAPIRefusing":               "the demo's API refuses nothing; promtool tests it",
+	"alert CohereEmbedJobsFailing":          "needs ten failures within an hour; promtool tests it",
+	"alert CohereNothingWatched":            "the exporters watch jobs until they end; promtool tests it",
+	"alert CohereExporterFlapping":          "the exporters run until they end; promtool tests it",
+
+	"record account_job:cohere_embed_job_failed_together:since": "needs ten failures within an hour; promtool tests it",
 }
 
 // A real Prometheus and a real Alertmanager run the shipped files, with only
@@ -54,8 +59,8 @@ func TestEndToEnd(t *testing.T) {
 
 	hook := newWebhook(t)
 	alertmanager := startAlertmanager(t, hook)
-	demo := start(t, exporter, nil, "--demo", "--web.listen-address=127.0.0.1:0")
-	apiURL, key := demo.find(t, `msg="simulated Cohere API".* url=(\S+)`)[1], cohertest.DemoKey
+	apiURL, key, jobs := startDemoAPI(t)
+	demo := start(t, exporter, []string{"CO_API_KEY=" + key, "CO_API_URL=" + apiURL}, append(jobs, "--web.listen-address=127.0.0.1:0")...)
 	failed := make(chan failure, 1)
 	go watchForFailure(t, apiURL, key, failed)
 
@@ -125,6 +130,21 @@ func TestEndToEnd(t *testing.T) {
 		}
 	}
 	t.Logf("%d expressions asked", len(expressions))
+}
+
+// startDemoAPI starts the demonstration's API without its limits, which scrapes
+// every two seconds would exceed, and returns the flags that watch its jobs.
+func startDemoAPI(t *testing.T) (url, key string, flags []string) {
+	api := cohertest.New()
+	user := cohertest.Demo(api, cohertest.DemoKey, time.Now())
+	user.Limit(cohertest.Limit{})
+	user.LimitBatches(cohertest.Limit{})
+	server := api.Start()
+	t.Cleanup(server.Close)
+	return server.URL, cohertest.DemoKey, []string{
+		"--cohere.job-id=" + strings.Join(user.EmbedJobs, ","), "--cohere.batch-id=" + strings.Join(user.Batches, ","),
+		"--cohere.requests-per-minute=0",
+	}
 }
 
 // readDashboardAsGrafana puts the answers to the dashboard's queries through
@@ -220,11 +240,11 @@ func startAccounts(t *testing.T, exporter, apiURL, key string) accounts {
 	write(t, a.config, fmt.Sprintf(`accounts:
   - name: search
     http_client_config: {authorization: {credentials_file: search.key}}
-    embed_jobs: {id_files: [jobs.txt], discover: {max_jobs: 5}}
+    embed_jobs: {id_files: [jobs.txt], discover: {max_jobs: 5}, requests_per_minute: 1000}
     base_url: %[1]s
   - name: refused
     http_client_config: {authorization: {credentials_file: refused.key}}
-    embed_jobs: {discover: {}}
+    embed_jobs: {discover: {}, requests_per_minute: 1000}
     base_url: %[1]s
 `, apiURL))
 	a.process = start(t, exporter, nil, "--config.file="+a.config, "--web.listen-address=127.0.0.1:0")

@@ -5,8 +5,9 @@ import "time"
 // DemoKey is the API key of the demonstration's user.
 const DemoKey = "simulated-api-key"
 
-// DemoIDs are the jobs of a demonstration.
-type DemoIDs struct {
+// DemoUser is the user of a demonstration, and the IDs of their jobs.
+type DemoUser struct {
+	*User
 	EmbedJobs, Batches []string
 }
 
@@ -19,20 +20,20 @@ type DemoIDs struct {
 // that is being canceled is canceled after 2.
 //
 // A demonstration may run for long: the API keeps only the newest requests.
-func Demo(a *API, key string, start time.Time) (ids DemoIDs) {
-	u := a.AddUser(key)
+func Demo(a *API, key string, start time.Time) DemoUser {
+	u := DemoUser{User: a.AddUser(key)}
 	u.Limit(Limit{Requests: 50, Per: time.Minute})
 	u.LimitBatches(Limit{Requests: 500, Per: time.Minute})
 	a.KeepRequests(1000)
 	for _, j := range demoJobs(start) {
 		u.Add(j)
-		ids.EmbedJobs = append(ids.EmbedJobs, j.ID)
+		u.EmbedJobs = append(u.EmbedJobs, j.ID)
 	}
 	for _, b := range demoBatches(start) {
 		u.AddBatches(b)
-		ids.Batches = append(ids.Batches, b.ID)
+		u.Batches = append(u.Batches, b.ID)
 	}
-	return ids
+	return u
 }
 
 func demoJobs(start time.Time) []Job {
