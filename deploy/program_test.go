@@ -55,7 +55,7 @@ var (
 func TestMain(m *testing.M) {
 	// What the user set for an exporter of their own is not for these.
 	for _, name := range []string{
-		"COHERE_JOB_IDS", "COHERE_API_KEY_FILE", "CO_API_KEY", "CO_API_URL", "COHERE_DISCOVER", "COHERE_EXPORTER_CONFIG_FILE",
+		"COHERE_JOB_IDS", "COHERE_BATCH_IDS", "COHERE_API_KEY_FILE", "CO_API_KEY", "CO_API_URL", "COHERE_DISCOVER", "COHERE_EXPORTER_CONFIG_FILE",
 	} {
 		os.Unsetenv(name)
 	}
@@ -260,7 +260,7 @@ func (s simulated) flags(jobs string, more ...string) []string {
 	return append([]string{"--cohere.base-url=" + s.url, "--cohere.api-key-file=" + s.keyFile, "--cohere.job-id=" + jobs}, more...)
 }
 
-func TestBadUsage(t *testing.T) {
+func TestProgramRefusesBadUsage(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -268,75 +268,21 @@ func TestBadUsage(t *testing.T) {
 	t.Cleanup(func() { taken.Close() })
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"good.key": testKey + "\n", "empty.key": " \n", "lines.key": "one\ntwo\n", "control.key": "a\x00b",
-		"bad.yml": "accounts:\n  - nme: search\n", "web.yml": "tls_server_config: {cert_file: x}\n",
+		"good.key": testKey + "\n", "bad.yml": "accounts:\n  - nme: search\n", "web.yml": "tls_server_config: {cert_file: x}\n",
 	} {
 		write(t, filepath.Join(dir, name), text)
 	}
-	const (
-		noKey   = "no API key: set --cohere.api-key-file or CO_API_KEY"
-		keyFile = "; name a file that holds the API key in one line"
-		nothing = "nothing to watch: set --cohere.job-id, --cohere.batch-id or --cohere.discover, or try --demo"
-		help    = "; see --help"
-	)
+	const help = "; see --help"
 	for _, c := range []struct {
 		args string // separated by white space
 		env  string
 		want string
 	}{
-		{args: "", want: nothing},
-		{args: "--cohere.api-key-file=good.key --cohere.job-id=,", want: nothing},
-		{args: "--cohere.job-id=a", want: noKey},
-		{args: "--cohere.job-id=a", env: "CO_API_KEY=", want: noKey},
-		{args: "--cohere.job-id=a", env: "CO_API_KEY= ", want: "CO_API_KEY is empty; set it to the API key, or set --cohere.api-key-file"},
+		{args: "", want: "nothing to watch: set --cohere.job-id, --cohere.batch-id or --cohere.discover, or try --demo"},
 		{args: "--cohere.job-id=a", env: "CO_API_KEY=" + testKey + "\nb", want: "CO_API_KEY holds several lines; set it to the API key, or set --cohere.api-key-file"},
-		{args: "--cohere.job-id=a", env: "COHERE_API_KEY_FILE=" + testKey, want: "--cohere.api-key-file: no such file or directory" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=missing.key", env: "CO_API_KEY=" + testKey, want: "--cohere.api-key-file: no such file or directory" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=empty.key", want: "--cohere.api-key-file: empty.key is empty" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=lines.key", want: "--cohere.api-key-file: lines.key holds several lines" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=control.key", want: "--cohere.api-key-file: control.key holds control characters" + keyFile},
-		{args: "--cohere.job-id=a --cohere.api-key-file=.", want: "--cohere.api-key-file: not a regular file" + keyFile},
-
-		{args: "KEY --cohere.base-url=ftp://x", want: `--cohere.base-url: "ftp://x" is not of the form https://host or https://host/path`},
-		{args: "KEY --cohere.base-url=https://u:" + testKey + "@x", want: "--cohere.base-url: must not hold a user name or password"},
-		{args: "KEY", env: "CO_API_URL=nonsense", want: `--cohere.base-url: "nonsense" is not of the form https://host or https://host/path`},
 		{args: "KEY --cohere.timeout=5", want: `--cohere.timeout takes a duration such as 30s, 5m or 7d, not "5"` + help},
-		{args: "KEY --cohere.timeout=0s", want: "--cohere.timeout: must be longer than 0s"},
-		{args: "KEY --cohere.refresh-interval=soon", want: `--cohere.refresh-interval takes a duration such as 30s, 5m or 7d, not "soon"` + help},
-		{args: "KEY --web.timeout-offset=-1s", want: `--web.timeout-offset takes a duration such as 30s, 5m or 7d, not "-1s"` + help},
-		{args: "KEY --cohere.max-concurrent-requests=1.5", want: `--cohere.max-concurrent-requests takes a whole number, not "1.5"` + help},
-		{args: "KEY --cohere.max-concurrent-requests=0", want: "--cohere.max-concurrent-requests: must be at least 1"},
-		{args: "KEY --cohere.requests-per-minute=many", want: `--cohere.requests-per-minute takes a number, not "many"` + help},
-		{args: "KEY --cohere.requests-per-minute=-1", want: "--cohere.requests-per-minute: must be between 0.000001 and 1000000, or 0 for no limit"},
-		{args: "KEY --cohere.requests-per-minute=NaN", want: "--cohere.requests-per-minute: must be between 0.000001 and 1000000, or 0 for no limit"},
-		{args: "KEY --cohere.fetch=both", want: "--cohere.fetch: enum value must be one of get,list, got 'both'" + help},
-		{args: "KEY --log.level=loud", want: "--log.level: enum value must be one of debug,info,warn,error, got 'loud'" + help},
-		{args: "KEY --log.format=xml", want: "--log.format: enum value must be one of logfmt,json, got 'xml'" + help},
-		{args: "KEY", env: "COHERE_DISCOVER=true", want: `--cohere.discover: "true" is no kind of jobs; it takes embed-jobs or batches`},
-		{args: "KEY --cohere.api-key=" + testKey, want: "unknown long flag '--cohere.api-key'" + help},
-		{args: "KEY --cohere.job-id", want: "expected argument for flag '--cohere.job-id'" + help},
-		{args: "KEY stray", want: "unexpected stray" + help},
-		{args: "KEY --cohere.job-id=a\xff", want: `--cohere.job-id: job ID "a\xff" is not valid UTF-8`},
-		{args: "KEY --cohere.job-id=..", want: `--cohere.job-id: ".." is not a job ID`},
-
-		{args: "KEY --cohere.discover.max-jobs=3", want: "--cohere.discover.max-jobs needs --cohere.discover"},
-		{args: "KEY --cohere.discover.max-age=3d", want: "--cohere.discover.max-age needs --cohere.discover"},
-		{args: "KEY --cohere.discover.name=x", want: "--cohere.discover.name needs --cohere.discover"},
-		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.max-jobs=0", want: "--cohere.discover.max-jobs: must be at least 1"},
-		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.max-age=0s", want: "--cohere.discover.max-age: must be longer than 0s"},
-		{args: "KEY --cohere.discover=embed-jobs --cohere.discover.name=(", want: "--cohere.discover.name: must be a regular expression (RE2); missing closing )"},
-
-		{args: "--demo --cohere.timeout=10s", want: "--cohere.timeout cannot be used with --demo; leave out one of them"},
-		{args: "--demo --cohere.discover=embed-jobs", want: "--cohere.discover cannot be used with --demo; leave out one of them"},
-		{args: "--demo --cohere.job-id=..", want: `--cohere.job-id: ".." is not a job ID`},
-		{args: "--demo --config.file=bad.yml", want: "--demo watches its own account; leave out --config.file and COHERE_EXPORTER_CONFIG_FILE"},
-		{args: "--config.file=bad.yml --cohere.job-id=a", want: "--cohere.job-id cannot be used with --config.file; leave out one of them"},
-		{args: "--cohere.fetch=get", env: "COHERE_EXPORTER_CONFIG_FILE=bad.yml", want: "--cohere.fetch cannot be used with --config.file; leave out one of them"},
-		{args: "--config.file=missing.yml", want: "--config.file: open missing.yml: no such file or directory"},
 		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: unknown key nme"},
-
 		{args: "--demo --web.telemetry-path=metrics", want: `--web.telemetry-path: "metrics" is not a path like /metrics`},
-		{args: "--demo --web.telemetry-path=/metrics/", want: `--web.telemetry-path: "/metrics/" is not a path like /metrics`},
 		{args: "--demo --web.telemetry-path=/-/ready", want: "--web.telemetry-path: /-/ready is another page's path"},
 		{args: "--demo --web.config.file=missing.yml", want: "--web.config.file: open missing.yml: no such file or directory"},
 		{args: "--demo --web.config.file=web.yml", want: "--web.config.file: missing one of key or key_file"},
@@ -364,7 +310,7 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
-func TestHelpAndVersion(t *testing.T) {
+func TestProgramHelpAndVersion(t *testing.T) {
 	for flag, want := range map[string]string{"--help": "usage: cohere_exporter", "-h": "usage: cohere_exporter", "--version": "cohere_exporter, version devel"} {
 		if got := runToEnd(t, "", nil, flag); got.status != 0 || !strings.HasPrefix(got.stdout, want) || got.stderr != "" {
 			t.Errorf("%s: %+v", flag, got)
@@ -372,7 +318,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-func TestOnce(t *testing.T) {
+func TestProgramOnce(t *testing.T) {
 	t.Run("demo", func(t *testing.T) {
 		got := runToEnd(t, "", nil, "--demo", "--once")
 		if got.status != 0 || !strings.Contains(got.stdout, "\ncohere_up 1\n") {
@@ -430,63 +376,18 @@ func TestOnce(t *testing.T) {
 	})
 }
 
-func TestEnvironment(t *testing.T) {
-	s := startSimulated(t, "job-1", "job-2", "job-3", "job-4", "job/5%?\"ü")
-	api := []string{"CO_API_URL=" + s.url, "CO_API_KEY=" + testKey}
-	once := func(t *testing.T, env []string, args ...string) result {
-		return runToEnd(t, s.dir, append(env, api...), append(args, "--once")...)
+func TestProgramEnvironment(t *testing.T) {
+	s := startSimulated(t, "job-1", "job-2", "job-3", "job-4")
+	got := runToEnd(t, s.dir, []string{"CO_API_URL=" + s.url, "CO_API_KEY=" + testKey, "COHERE_JOB_IDS= job-1,job-2  job-3\n\njob-4,,\tjob-1 "}, "--once")
+	if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4`); l != "" {
+		t.Errorf("no %s; stderr %s", l, got.stderr)
 	}
-	t.Run("lists of job IDs", func(t *testing.T) {
-		got := once(t, []string{"COHERE_JOB_IDS= job-1,job-2  job-3\n\njob-4,,\tjob-1 "})
-		if l := lacking(got.stdout, "\ncohere_embed_jobs 4\n", "\ncohere_up 1\n", `cohere_api_requests_total{code="200",endpoint="get",resource="embed_jobs"} 4`); l != "" {
-			t.Errorf("no %s; stderr %s", l, got.stderr)
-		}
-		if n := strings.Count(got.stderr, "level=warn"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" resource=embed_jobs job_id=job-1`) {
-			t.Errorf("%s", got.stderr)
-		}
-	})
-	t.Run("strange job IDs", func(t *testing.T) {
-		got := runToEnd(t, s.dir, api, "--once", `--cohere.job-id=job/5`, "--cohere.job-id=%?\"ü")
-		want := []string{`job_id="job/5",reason="not_found"`, `job_id="%?\"ü",reason="not_found"`}
-		if l := lacking(got.stdout, want...); l != "" {
-			t.Errorf("no %s; stderr %s", l, got.stderr)
-		}
-	})
-	t.Run("flag before variable", func(t *testing.T) {
-		got := once(t, []string{"COHERE_JOB_IDS=job-1", "COHERE_API_KEY_FILE=missing.key"}, "--cohere.job-id=job-2", "--cohere.api-key-file=cohere.key")
-		if l := lacking(got.stdout, "\ncohere_up 1\n", `job_id="job-2"`, `!job_id="job-1"`); l != "" {
-			t.Errorf("%s; stderr %s", l, got.stderr)
-		}
-	})
-	t.Run("key file before key", func(t *testing.T) {
-		got := runToEnd(t, s.dir, []string{"CO_API_KEY=wrong", "CO_API_URL=" + s.url, "COHERE_API_KEY_FILE=cohere.key"}, "--once", "--cohere.job-id=job-1")
-		if got.status != 0 {
-			t.Errorf("%s", got.stderr)
-		}
-	})
-	t.Run("discovery", func(t *testing.T) {
-		got := once(t, []string{"COHERE_DISCOVER=embed-jobs"}, "--cohere.discover.max-jobs=2")
-		if l := lacking(got.stdout, "\ncohere_embed_jobs 2\n", "\ncohere_embed_jobs_dropped 3\n"); l != "" {
-			t.Errorf("no %s; stderr %s", l, got.stderr)
-		}
-	})
-	t.Run("ignored", func(t *testing.T) {
-		write(t, filepath.Join(s.dir, "exporter.yml"), "accounts:\n  - name: search\n    http_client_config: {authorization: {credentials_file: cohere.key}}\n"+
-			"    embed_jobs: {ids: [job-1]}\n    base_url: "+s.url+"\n")
-		for other, args := range map[string][]string{"--demo": {"--demo"}, "--config.file": {"--config.file=exporter.yml"}} {
-			got := once(t, []string{"COHERE_JOB_IDS=job-9", "COHERE_DISCOVER=true"}, args...)
-			want := `level=warn msg="environment variables are ignored" because_of=` + other + " variables=COHERE_JOB_IDS,CO_API_KEY,CO_API_URL,COHERE_DISCOVER\n"
-			if got.status != 0 || strings.Count(got.stderr, "level=warn") != 1 || !strings.Contains(got.stderr, want) {
-				t.Errorf("status %d, stderr %s", got.status, got.stderr)
-			}
-			if l := lacking(got.stdout, "!job-9"); l != "" {
-				t.Errorf("%s: job of an ignored variable", other)
-			}
-		}
-	})
+	if n := strings.Count(got.stderr, "level=warn"); n != 1 || !strings.Contains(got.stderr, `msg="job ID is given more than once" resource=embed_jobs job_id=job-1`) {
+		t.Errorf("%s", got.stderr)
+	}
 }
 
-func TestDemo(t *testing.T) {
+func TestProgramDemo(t *testing.T) {
 	e := startExporter(t, nil, "--demo")
 	e.find(t, `level=info msg="simulated Cohere API" url=http://127\.0\.0\.1:\d+$`)
 	for _, status := range []string{"processing", "complete", "cancelling", "cancelled", "failed", "unknown"} {
@@ -546,7 +447,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-func TestDemoWatchesGivenJobs(t *testing.T) {
+func TestProgramDemoWatchesGivenJobs(t *testing.T) {
 	e := startExporter(t, nil, "--demo", "--cohere.job-id=ebd-9b20ce74a1f85d63,ebd-none")
 	e.must(t, "\ncohere_embed_jobs 2\n", `cohere_embed_job_up{job_id="ebd-9b20ce74a1f85d63"} 1`,
 		`cohere_embed_job_fetch_error{job_id="ebd-none",reason="not_found"} 1`)
@@ -559,7 +460,7 @@ func (e exporter) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-func TestScrapeIsAnsweredBeforeTheEnd(t *testing.T) {
+func TestProgramAnswersScrapesBeforeItEnds(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
@@ -607,7 +508,7 @@ func awaitRequests(t *testing.T, api *cohertest.API, n int) {
 	}
 }
 
-func TestScrapeTimeout(t *testing.T) {
+func TestProgramKeepsTheScrapeTimeout(t *testing.T) {
 	s := startSimulated(t, "job-1", "job-2", "job-3")
 	s.user.Fail("job-2", cohertest.Hang)
 	e := startExporter(t, nil, s.flags("job-1,job-2,job-3", "--cohere.timeout=1h")...)
@@ -625,7 +526,7 @@ func TestScrapeTimeout(t *testing.T) {
 	}
 }
 
-func TestKeyShowsNowhere(t *testing.T) {
+func TestProgramShowsTheKeyNowhere(t *testing.T) {
 	const part = "5ecret"
 	for name, source := range map[string]func(s simulated) (env, args []string){
 		"file":     func(s simulated) ([]string, []string) { return nil, []string{"--cohere.api-key-file=" + s.keyFile} },
@@ -682,7 +583,7 @@ func TestKeyShowsNowhere(t *testing.T) {
 	}
 }
 
-func TestReload(t *testing.T) {
+func TestProgramReloads(t *testing.T) {
 	s := startSimulated(t, "job-1", "job-2")
 	file := filepath.Join(s.dir, "exporter.yml")
 	configure := func(jobs string) {
@@ -726,7 +627,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func TestReloadWithoutFile(t *testing.T) {
+func TestProgramHasNothingToReload(t *testing.T) {
 	e := startExporter(t, nil, "--demo", "--web.enable-lifecycle")
 	e.find(t, `msg="started cohere_exporter"`)
 	e.signal(t, syscall.SIGHUP)
@@ -737,7 +638,7 @@ func TestReloadWithoutFile(t *testing.T) {
 	e.must(t, "\ncohere_up 1\n", "\ncohere_exporter_config_last_reload_successful 1\n")
 }
 
-func TestJobFileIsFollowed(t *testing.T) {
+func TestProgramFollowsJobFiles(t *testing.T) {
 	s := startSimulated(t, "job-1", "job-2")
 	config, jobs := filepath.Join(s.dir, "exporter.yml"), filepath.Join(s.dir, "jobs.txt")
 	write(t, jobs, "job-1 # the first\n")
@@ -754,7 +655,7 @@ func TestJobFileIsFollowed(t *testing.T) {
 	e.until(t, "!"+job("job-1"), job("job-2")+" 1")
 }
 
-func TestKeyFileIsFollowed(t *testing.T) {
+func TestProgramFollowsTheKeyFile(t *testing.T) {
 	s := startSimulated(t, "job-1")
 	e := startExporter(t, nil, s.flags("job-1")...)
 	e.must(t, "\ncohere_up 1\n")
@@ -793,7 +694,7 @@ func writeCertificate(t *testing.T, dir string, more ...string) *http.Client {
 	return client
 }
 
-func TestTLSAndBasicAuth(t *testing.T) {
+func TestProgramTLSAndBasicAuth(t *testing.T) {
 	dir := t.TempDir()
 	client := writeCertificate(t, dir, "basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}") // correct horse
 	e := startExporter(t, nil, "--demo", "--web.config.file="+filepath.Join(dir, "web.yml"))
@@ -819,7 +720,7 @@ func TestTLSAndBasicAuth(t *testing.T) {
 
 // Neither may keep the program from ending: a client that never finishes its
 // request, and a key file that could be waited for.
-func TestNothingToWaitFor(t *testing.T) {
+func TestProgramWaitsForNothing(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "key")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
