@@ -283,6 +283,7 @@ func TestProgramRefusesBadUsage(t *testing.T) {
 		{args: "KEY --cohere.timeout=5", want: `--cohere.timeout takes a duration such as 30s, 5m or 7d, not "5"` + help},
 		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: unknown key nme"},
 		{args: "--demo --web.telemetry-path=metrics", want: `--web.telemetry-path: "metrics" is not a path like /metrics`},
+		{args: "--demo --web.telemetry-path=/metrics/", want: `--web.telemetry-path: "/metrics/" is not a path like /metrics`},
 		{args: "--demo --web.telemetry-path=/-/ready", want: "--web.telemetry-path: /-/ready is another page's path"},
 		{args: "--demo --web.config.file=missing.yml", want: "--web.config.file: open missing.yml: no such file or directory"},
 		{args: "--demo --web.config.file=web.yml", want: "--web.config.file: missing one of key or key_file"},
