@@ -23,6 +23,7 @@ type (
 			List []struct {
 				Name, Type string
 				Label      string
+				Hide       int
 				IncludeAll bool
 				AllValue   string
 				Datasource grafanaSource
@@ -157,7 +158,7 @@ func TestDashboardLayout(t *testing.T) {
 
 func TestDashboardVariables(t *testing.T) {
 	d, raw := readDashboard(t)
-	defined := []string{"__all", "__range", "__interval", "__rate_interval", "__url_time_range"}
+	defined := []string{"__all", "__range", "__range_s", "__interval", "__rate_interval", "__url_time_range"}
 	for i, v := range d.Templating.List {
 		defined = append(defined, v.Name)
 		if v.Label == "" {
@@ -169,8 +170,8 @@ func TestDashboardVariables(t *testing.T) {
 			}
 			continue
 		}
-		// .* matches an absent label too: a single account has none.
-		if !v.IncludeAll || v.AllValue != ".*" {
+		// .* matches an absent label too: a single account has none. What is hidden nobody chooses.
+		if hidden := v.Hide == 2; !hidden && (!v.IncludeAll || v.AllValue != ".*") {
 			t.Errorf("variable %s: All is %q, not .*", v.Name, v.AllValue)
 		}
 		if v.Type == "query" && v.Datasource != theDataSource {
@@ -248,7 +249,7 @@ func TestDashboardPromQL(t *testing.T) {
 	}
 	var rules []rule
 	add := func(expr string) {
-		expr = strings.NewReplacer("$__range", "6h", "$__rate_interval", "4m", "$__interval", "1m").Replace(expr)
+		expr = strings.NewReplacer("$__range_s", "21600", "$__range", "6h", "$__rate_interval", "4m", "$__interval", "1m").Replace(expr)
 		expr = regexp.MustCompile(`"\$[a-z]+"`).ReplaceAllString(expr, `".*"`)
 		rules = append(rules, rule{fmt.Sprintf("query:%d", len(rules)), expr})
 	}
@@ -286,6 +287,51 @@ func TestDashboardPromQL(t *testing.T) {
 	}
 	if out, err := exec.Command(promtool, "check", "rules", "--lint=none", file).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Panels over time ask for series that are recorded, or for no more than a day
+// of the rest, but for the states that few jobs are in: 500 jobs over a month
+// would cost Prometheus a minute of CPU for each refresh.
+func TestDashboardCost(t *testing.T) {
+	perJob := regexp.MustCompile(`\bcohere_embed_job_[a-z_]+\{`)
+	d, _ := readDashboard(t)
+	for _, p := range d.Panels {
+		if p.Type != "timeseries" && p.Type != "state-timeline" {
+			continue
+		}
+		for _, q := range p.Targets {
+			bare := regexp.MustCompile(`account\w*:cohere_embed_job_\w+:\w+\{`).ReplaceAllString(q.Expr, "recorded{")
+			if p.Type == "timeseries" && perJob.MatchString(bare) {
+				t.Errorf("%q, query %s asks for all jobs at each point", p.Title, q.RefID)
+			}
+			for _, m := range regexp.MustCompile(`\bcohere_embed_job_(?:status|up)\{[^}]*\}`).FindAllString(regexp.MustCompile(`last_over_time\([^)]*\)`).ReplaceAllString(bare, ""), -1) {
+				if !strings.Contains(m, `status=~"$shown"`) {
+					t.Errorf("%q, query %s: %s is not limited to a day", p.Title, q.RefID, m)
+				}
+			}
+		}
+	}
+	for _, a := range d.Annotations.List {
+		if perJob.MatchString(regexp.MustCompile(`account_job:\w+:\w+\{`).ReplaceAllString(a.Expr, "")) {
+			t.Errorf("annotation %s asks for all jobs at each point", a.Name)
+		}
+	}
+}
+
+// A list that works must not hide one that does not: every query over a family
+// with the label resource selects one, or keeps it.
+func TestDashboardResources(t *testing.T) {
+	families := regexp.MustCompile(`\bcohere_(?:list|api|fetches|job_file|refresh)_\w+(\{[^}]*\})?`)
+	d, _ := readDashboard(t)
+	for _, p := range d.Panels {
+		for _, q := range p.Targets {
+			for _, m := range families.FindAllStringSubmatch(q.Expr, -1) {
+				if !strings.Contains(m[1], `resource="`) && !regexp.MustCompile(`by \([^)]*\bresource\b`).MatchString(q.Expr) {
+					t.Errorf("%q, query %s: %s mixes kinds", p.Title, q.RefID, m[0])
+				}
+			}
+		}
 	}
 }
 

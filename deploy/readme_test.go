@@ -337,7 +337,7 @@ type vocabulary struct {
 func TestNamesExist(t *testing.T) {
 	known := vocabulary{
 		metrics: map[string]bool{"up": true, "scrape_duration_seconds": true, "ALERTS": true},
-		labels:  map[string]bool{"job": true, "instance": true, "__name__": true, "le": true, "alertname": true, "alertstate": true},
+		labels:  map[string]bool{"job": true, "instance": true, "__name__": true, "le": true, "alertname": true, "alertstate": true, "severity": true},
 	}
 	program := programMetrics(t)
 	for name, labels := range program {

@@ -92,7 +92,7 @@ for (const assignment of flags.var) {
 }
 
 function interpolate(expr, minStep = '15s') {
-  const builtin = { __range: `${range}s`, __rate_interval: `${4 * seconds(minStep)}s`, __interval: minStep };
+  const builtin = { __range: `${range}s`, __range_s: String(range), __rate_interval: `${4 * seconds(minStep)}s`, __interval: minStep };
   return expr.replace(/\$(?:\{(\w+)\}|([A-Za-z_]\w*))/g, (all, a, b) => {
     const name = a ?? b;
     if (name in chosen) return chosen[name];
@@ -114,7 +114,7 @@ async function variableOptions(v) {
     const text = `{${Object.entries(s.metric).map(([k, val]) => `${k}="${val}"`).join(',')}} ${s.value[1]} ${s.value[0] * 1000}`;
     const match = pattern.exec(text);
     if (!match) fault(`variable ${v.name}`, `its pattern does not match ${text}`);
-    return match?.groups ?? { text, value: text };
+    return match?.groups ? { text: match.groups.value, ...match.groups } : { text, value: text };
   });
 }
 
@@ -311,6 +311,7 @@ const empty = [];
 
 for (const v of dashboard.templating.list.filter((v) => v.type !== 'datasource')) {
   const found = await variableOptions(v);
+  if (v.hide === 2 && found.length) chosen[v.name] = found[0].value; // nobody chooses it
   console.log(`$${v.name}: All${found.slice(0, 12).map((o) => `, ${o.text}`).join('')}${found.length > 12 ? `, … ${found.length - 12} more` : ''}`);
   if (!found.length && !optional.has(v.name)) fault(`variable ${v.name}`, 'finds nothing');
 }
