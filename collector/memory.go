@@ -48,10 +48,10 @@ func (j *job[T]) succeed(got *T, began time.Time, p policy) (before, now string)
 	}
 	j.reason, j.fetched = "", began
 	j.settle(h.settled, j.last != nil, began, p)
-	success := j.families.lastSuccess.Gauge(j.labels, series.Seconds(began))
+	success := j.lastSuccess.Gauge(j.labels, series.Seconds(began))
 	j.success = &success
 	if before != now {
-		changed := j.families.statusChanged.Gauge(j.labels, series.Seconds(began))
+		changed := j.statusChanged.Gauge(j.labels, series.Seconds(began))
 		j.changed = &changed
 	}
 	if j.last == nil || !j.equal(got, j.last) {
@@ -91,7 +91,7 @@ func (j *job[T]) fail(reason client.Reason) {
 // failureGauge returns the series that says why the job is not up.
 func (j *job[T]) failureGauge(reason client.Reason) *series.Gauge {
 	if j.failure == nil || j.failureOf != reason {
-		g := j.families.fetchError.Gauge(j.labels, 1, string(reason))
+		g := j.fetchError.Gauge(j.labels, 1, string(reason))
 		j.failure, j.failureOf = &g, reason
 	}
 	return j.failure

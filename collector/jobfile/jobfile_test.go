@@ -114,7 +114,7 @@ func (f *follower) change(patterns ...string) {
 		before.Close()
 	}
 	f.Ready(f.t.Context())
-	f.t.Cleanup(f.Follower.Close)
+	f.t.Cleanup(f.Close)
 }
 
 // said returns what was logged since it was last called, without the directory.
