@@ -675,7 +675,7 @@ func kustomize(t *testing.T) string {
 	}
 	var stderr strings.Builder
 	cmd := exec.Command(tool(t, "go"), "tool", "-n", "kustomize")
-	cmd.Dir, cmd.Stderr = "../.ci/kustomize", &stderr
+	cmd.Dir, cmd.Stderr = "../.ci/manifests", &stderr
 	path, err := cmd.Output()
 	if err != nil && os.Getenv("CI") == "true" {
 		t.Fatalf("kustomize is needed: %v: %s", err, &stderr)

@@ -1,8 +1,8 @@
-// Package compose_test loads deploy/docker-compose.yml the way that docker
-// compose does: strictly, so that a misspelt key is an error.
+// Package manifests_test reads what is in deploy/ as strictly as those who get
+// it, so that a misspelt field is an error.
 //
 // Run it with -count=1, as go test does not see a change outside its module.
-package compose_test
+package manifests_test
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func service(t *testing.T, project *types.Project, name string) types.ServiceCon
 	return s
 }
 
-func TestDemoWithoutEnv(t *testing.T) {
+func TestComposeDemoWithoutEnv(t *testing.T) {
 	exporter := service(t, load(t), "exporter")
 	if got := []string(exporter.Command); !slices.Equal(got, []string{"--demo"}) {
 		t.Errorf("without an .env the exporter runs with %q, want --demo", got)
@@ -55,7 +55,7 @@ func TestDemoWithoutEnv(t *testing.T) {
 	}
 }
 
-func TestRealWithEnv(t *testing.T) {
+func TestComposeRealWithEnv(t *testing.T) {
 	example, err := os.ReadFile(filepath.Join(deploy, ".env.example"))
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestRealWithEnv(t *testing.T) {
 	}
 }
 
-func TestServices(t *testing.T) {
+func TestComposeServices(t *testing.T) {
 	project := load(t)
 	pinned := regexp.MustCompile(`^docker\.io/[a-z/]+:v?\d+\.\d+\.\d+$`)
 	for _, s := range project.Services {
@@ -136,7 +136,7 @@ func TestServices(t *testing.T) {
 
 // What the files name is a service, and the links of a notification lead to
 // where it is published.
-func TestAddresses(t *testing.T) {
+func TestComposeAddresses(t *testing.T) {
 	project := load(t)
 	address := regexp.MustCompile(`(?m)^\s*(?:url: http://|- targets: \[')([^:]+):(\d+)`)
 	for _, file := range []string{"prometheus/compose.yml", "grafana/provisioning/datasources/prometheus.yml"} {

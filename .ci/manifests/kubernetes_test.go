@@ -1,9 +1,4 @@
-// Package kubernetes_test decodes every object that kustomize builds from
-// deploy/kubernetes into its Go type, strictly: a field that the API server
-// would drop, a misspelt one for example, is an error.
-//
-// Run it with -count=1, as go test does not see a change outside its module.
-package kubernetes_test
+package manifests_test
 
 import (
 	"bufio"
@@ -26,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-const manifests = "../../deploy/kubernetes" // from .ci/kustomize too
+const manifests = deploy + "/kubernetes"
 
 // strict decodes YAML documents into the types of Kubernetes and of the
 // Prometheus Operator.
@@ -67,7 +62,8 @@ func decode(t *testing.T, documents []byte) map[string]int {
 	}
 }
 
-func TestObjects(t *testing.T) {
+// Every object that kustomize builds is one of its Go type.
+func TestKubernetesObjects(t *testing.T) {
 	for folder, want := range map[string]map[string]int{
 		"base": {
 			"Deployment": 1, "Service": 1, "ConfigMap": 1, "NetworkPolicy": 1,
@@ -86,7 +82,7 @@ func TestObjects(t *testing.T) {
 	} {
 		t.Run(folder, func(t *testing.T) {
 			kustomize := exec.Command("go", "tool", "kustomize", "build", filepath.Join(manifests, folder))
-			kustomize.Dir, kustomize.Stderr = "../kustomize", os.Stderr
+			kustomize.Stderr = os.Stderr
 			built, err := kustomize.Output()
 			if err != nil {
 				t.Fatal(err)
@@ -106,7 +102,7 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-func TestExamples(t *testing.T) {
+func TestKubernetesExamples(t *testing.T) {
 	example, err := os.ReadFile(filepath.Join(manifests, "base/exporter/secret.example.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +112,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-func TestStrict(t *testing.T) {
+func TestKubernetesStrict(t *testing.T) {
 	_, _, err := strict(t).Decode([]byte("apiVersion: v1\nkind: Service\nspec: {prots: []}\n"), nil, nil)
 	if !runtime.IsStrictDecodingError(err) {
 		t.Errorf("a misspelt field was answered with %v", err)
