@@ -2,7 +2,6 @@ package collector
 
 import (
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -12,40 +11,34 @@ import (
 // outcome is what came of a request, whatever it was for.
 type outcome[T any] struct {
 	w      *watch[T]
-	http   *http.Client
-	began  time.Time // when it was sent
+	setup  setup     // with which it was sent
+	began  time.Time // when that was
 	took   time.Duration
 	err    error
-	idle   bool   // nobody uses its connection again
-	hint   string // what to do against a refusal
+	idle   bool // nobody uses its connection again
 	events events
 }
 
-func (w *watch[T]) outcome(hc *http.Client, began time.Time, err error) outcome[T] {
-	return outcome[T]{w: w, http: hc, began: began, took: time.Since(began), err: err}
+func (w *watch[T]) outcome(s setup, began time.Time, err error) outcome[T] {
+	return outcome[T]{w: w, setup: s, began: began, took: time.Since(began), err: err}
 }
 
 // remember counts the request, and says what it means to the scheduler.
 func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
 	o.w.counters.count(endpoint, o.took, o.err)
-	o.idle = o.w.closed || o.http != o.w.setup.http
+	o.idle = o.w.closed || o.setup.http != o.w.setup.http
 	refusal, _ := errors.AsType[client.Error](o.err)
 	r.Refused = client.ReasonOf(o.err) == client.RateLimited
 	r.RetryAfter = refusal.RetryAfter
 	o.w.timedOut = o.w.timedOut || client.ReasonOf(o.err) == client.Timeout
 	r.Answered = client.StatusCode(o.err) != 0 && !r.Refused
-	if r.Refused && o.w.setup.jobs.RequestsPerMinute == 0 {
-		setting := func(name string) string { return o.w.setup.account.Setting(o.w.families.resource + "." + name) }
-		o.hint = "set " + setting("requests_per_minute") + " below the key's limit, and " +
-			setting("refresh_interval") + " and " + setting("settled_interval") + " to ask less often"
-	}
 	return r
 }
 
 // Report implements schedule.Answer.
 func (o *outcome[T]) Report(change schedule.Change) {
 	if o.idle {
-		o.http.CloseIdleConnections()
+		o.setup.http.CloseIdleConnections()
 	}
 	o.gate(change)
 	o.events.write(o.w.logger, o.w.about...)
@@ -112,7 +105,8 @@ func (o *outcome[T]) recovered(j *job[T]) {
 	}
 }
 
-// gate notes what a refusal, or the answer after one, did to the gate.
+// gate notes what a refusal, or the answer after one, did to the gate and the
+// budget.
 func (o *outcome[T]) gate(change schedule.Change) {
 	wait := change.Closed.Round(time.Millisecond)
 	switch {
@@ -121,9 +115,20 @@ func (o *outcome[T]) gate(change schedule.Change) {
 	case change.Closed == 0:
 	case change.Refusals > 1:
 		o.events.debug("API still refuses requests", o.err, "wait", wait)
-	case o.hint != "":
-		o.events.warn("API refuses requests; not asking for a while", o.err, "wait", wait, "hint", o.hint)
 	default:
 		o.events.warn("API refuses requests; not asking for a while", o.err, "wait", wait)
 	}
+	if n := change.Learned; n > 0 {
+		o.events.info("asking less often, since the API refused requests", "requests_per_minute", n)
+		if n <= trialLimit && !o.w.saidTrial.Swap(true) {
+			o.events.warn("this is probably a trial key, which is allowed 1,000 calls a month", nil,
+				"used_up_after_hours", trialCalls/n/60, "hint", "set "+o.setup.account.Setting(o.w.families.resource+".refresh_interval")+" to ask less often")
+		}
+	}
 }
+
+// A trial key is allowed so many requests a minute, and calls a month.
+const (
+	trialLimit = 5
+	trialCalls = 1000
+)

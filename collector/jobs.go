@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -37,6 +38,7 @@ type watch[T any] struct {
 	logger     log.Logger
 	registered counters // of all watches
 	scheduler  *schedule.Scheduler
+	saidTrial  atomic.Bool // that the key is probably a trial one
 
 	// The scheduler's lock guards the rest.
 	setup    setup
@@ -265,16 +267,16 @@ func (w *watch[T]) Due(p schedule.Pass) []schedule.Wish {
 
 // Prepare implements schedule.Source.
 func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
-	began, c, hc := time.Now(), w.setup.client, w.setup.http
-	timeout, get, list := time.Duration(w.setup.account.Timeout), w.families.get, w.families.list
+	began, now := time.Now(), w.setup
+	timeout, get, list := time.Duration(now.account.Timeout), w.families.get, w.families.list
 	if t == &w.list.task {
 		l, token, page := w.list, w.list.token, w.newPage(began)
 		l.asked = began
 		return func(ctx context.Context) schedule.Answer {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			next, err := list(ctx, c, token, page.add)
-			return &listAnswer[T]{w.outcome(hc, began, err), l, page, token, next}
+			next, err := list(ctx, now.client, token, page.add)
+			return &listAnswer[T]{w.outcome(now, began, err), l, page, token, next}
 		}
 	}
 	j := w.find(t.ID)
@@ -282,8 +284,8 @@ func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 	return func(ctx context.Context) schedule.Answer {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		got, err := get(ctx, c, j.task.ID)
-		return &jobAnswer[T]{w.outcome(hc, began, err), j, &got}
+		got, err := get(ctx, now.client, j.task.ID)
+		return &jobAnswer[T]{w.outcome(now, began, err), j, &got}
 	}
 }
 

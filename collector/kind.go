@@ -196,7 +196,7 @@ func newAccountFamilies(withAccount bool) *accountFamilies {
 	f.listFetchError = of("cohere_list_fetch_error", "1 while cohere_list_up is 0, with the reason.", "resource", "reason")
 	f.fileSuccess = of("cohere_job_file_read_success", "1 if the present content of the job file is in use, else 0.", "resource", "file")
 	f.refresh = of("cohere_refresh_interval_seconds", "The configured interval below whose age a job is not fetched again.", "resource")
-	f.limit = of("cohere_api_requests_per_minute_limit", "The budget of API requests in any minute.", "resource")
+	f.limit = of("cohere_api_requests_per_minute_limit", "The budget of API requests in any minute: the configured one, or what refusals taught.", "resource")
 	return f
 }
 

@@ -89,19 +89,14 @@ func TestLogs(t *testing.T) {
 		},
 		{
 			name:  "gate",
-			steps: []func(*harness){limit(refusing), limit(cohertest.Limit{}), limit(refusing)},
-			want: `
-				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
-				level=info msg="API accepts requests again" resource=embed_jobs
-				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s hint="set --cohere.requests-per-minute below the key's limit, and --cohere.refresh-interval and --cohere.settled-interval to ask less often" err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."`,
-		},
-		{
-			name:   "gate despite a budget",
-			change: func(c *config.Account) { c.EmbedJobs.RequestsPerMinute = 40 },
-			steps:  []func(*harness){limit(refusing), limit(cohertest.Limit{})},
+			steps: []func(*harness){limit(refusing), limit(cohertest.Limit{}), limit(cohertest.Limit{}), limit(refusing), limit(refusing)},
 			want: `
 				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
-				level=info msg="API accepts requests again" resource=embed_jobs`,
+				level=info msg="asking less often, since the API refused requests" resource=embed_jobs requests_per_minute=1
+				level=warn msg="this is probably a trial key, which is allowed 1,000 calls a month" resource=embed_jobs used_up_after_hours=16 hint="set --cohere.refresh-interval to ask less often"
+				level=info msg="API accepts requests again" resource=embed_jobs
+				level=warn msg="API refuses requests; not asking for a while" resource=embed_jobs wait=10s err="API answered 429: You are using a Trial key, which is limited to 0 API calls / 10s."
+				level=info msg="asking less often, since the API refused requests" resource=embed_jobs requests_per_minute=1`,
 		},
 		{
 			name:   "over budget",
@@ -143,7 +138,7 @@ func TestDebugLogs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newHarness(t, 1, nil)
 			b.user.Fail(cohertest.All, fault)
-			b.every(15*time.Second, 3, nil)
+			b.every(time.Minute, 3, nil)
 			if n := strings.Count(b.logs.String(), line); n != 2 {
 				t.Errorf("%d times %s:\n%s", n, line, b.logs)
 			}
@@ -159,7 +154,7 @@ func TestLogsNameTheAccount(t *testing.T) {
 		m.scrape(time.Second)
 		logs := m.logged()
 		for _, want := range []string{
-			`msg="API refuses requests; not asking for a while" account=anna resource=embed_jobs wait=1m0s hint="set embed_jobs.requests_per_minute below`,
+			`msg="API refuses requests; not asking for a while" account=anna resource=embed_jobs wait=1m0s err=`,
 			`msg="fetching failed" account=ben resource=embed_jobs job_id=ben-job reason=not_found`,
 		} {
 			if !strings.Contains(logs, want) {

@@ -150,7 +150,7 @@ func TestHangAfterRefusal(t *testing.T) {
 			{cohertest.Status(429, ""), "- 0 rate_limited"},
 			{cohertest.Hang, "- 0 timeout"},
 		} {
-			at(time.Duration(i) * 15 * time.Second)
+			at(time.Duration(i) * time.Minute) // the refused request has used up what it taught
 			b.user.Fail("job-000", step.fault)
 			if got := b.scrape(5 * time.Second).jobState(); got != step.want {
 				t.Errorf("step %d: %s; want %s", i, got, step.want)

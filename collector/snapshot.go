@@ -94,8 +94,8 @@ func (w *watch[T]) look(p schedule.Pass) resourceView {
 	}
 	add(f.watched, float64(len(w.sorted)))
 	add(f.account.refresh, w.policy.refresh.Seconds(), f.resource)
-	if w.setup.jobs.RequestsPerMinute > 0 {
-		add(f.account.limit, w.setup.jobs.RequestsPerMinute, f.resource)
+	if budget := w.scheduler.PerMinute(); budget > 0 {
+		add(f.account.limit, budget, f.resource)
 	}
 	w.addFiles(add)
 	return r

@@ -25,6 +25,7 @@ func TestGateRetryAfter(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t, unlimited, "a")
+			f.earn()
 			f.answer = always(refusedFor(tc.retryAfter))
 			v := f.scrape("a")
 			if v.saw != "a:gate" {
@@ -52,6 +53,7 @@ func TestGateBackOff(t *testing.T) {
 		f := newFake(t, unlimited, "a")
 		jitter := map[time.Duration]bool{}
 		for range 3 {
+			f.earn()
 			f.answer = always(refused)
 			for i := range 70 {
 				least := []time.Duration{5, 10, 20, 40, 80, 120}[min(i, 5)] * time.Second
@@ -76,6 +78,7 @@ func TestGateBackOff(t *testing.T) {
 func TestGateRefusedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, ids(20))
+		f.earn()
 		v := f.visit(time.Minute)
 		f.expect(ids(20))
 		f.mustWrite(ids(20))
@@ -84,7 +87,11 @@ func TestGateRefusedTogether(t *testing.T) {
 		f.at(time.Second)
 		for len(f.calls) > 0 {
 			f.finish(f.calls[0].task.ID, refused)
-			if got, want := f.change(), (schedule.Change{Refusals: 1}); got != want {
+			want := schedule.Change{Refusals: 1}
+			if len(f.calls) == 0 {
+				want.Learned = 80
+			}
+			if got := f.change(); got != want {
 				t.Fatalf("a refusal from before: %+v", got)
 			}
 		}
@@ -109,6 +116,7 @@ func TestGateRefusedTogether(t *testing.T) {
 func TestGateLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, "a b c d e f")
+		f.earn()
 		f.only("a b c")
 		f.visit(time.Hour)
 		f.mustWrite("a b c")
@@ -132,7 +140,7 @@ func TestGateLateAnswers(t *testing.T) {
 		}
 		f.expect("d")
 		f.finish("d", accepted)
-		if got, want := f.change(), (schedule.Change{Opened: true}); got != want {
+		if got, want := f.change(), (schedule.Change{Opened: true, Learned: 80}); got != want {
 			t.Errorf("the answer of the probe: %+v", got)
 		}
 		f.expect("e f")
@@ -142,6 +150,7 @@ func TestGateLateAnswers(t *testing.T) {
 func TestGateProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, "a b c d e")
+		f.earn()
 		f.only("a")
 		f.answer = always(refusedFor(time.Second))
 		f.scrape("a")
@@ -168,10 +177,12 @@ func TestGateProbe(t *testing.T) {
 	})
 }
 
-// What is sent together is refused together.
-func TestFewAtOnceAfterARefusal(t *testing.T) {
+// What is sent together is refused together: under a budget that was learned
+// two requests are in flight at most.
+func TestTwoAtOnceUnderALearnedBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, ids(30))
+		f.earn()
 		f.only("t000")
 		f.answer = always(refusedFor(time.Second))
 		f.scrape("t000")
@@ -185,16 +196,16 @@ func TestFewAtOnceAfterARefusal(t *testing.T) {
 		f.mustWrite("t001 t002")
 		f.finish("t001", accepted)
 		f.expect("t003")
-		f.at(2*time.Minute - 1)
+		f.at(10 * time.Minute)
 		f.finish("t002", accepted)
 		f.expect("t004")
 		v.leave()
 		f.expect("deadline=26")
-		f.at(2 * time.Minute)
+		f.Forget()
 		f.visit(time.Hour)
 		f.told()
 		if n := len(f.calls); n != unlimited.Concurrent {
-			t.Errorf("%d in flight when the refusal is no longer fresh", n)
+			t.Errorf("%d in flight once nothing is learned", n)
 		}
 	})
 }
@@ -283,6 +294,7 @@ func TestForget(t *testing.T) {
 func TestForgetWhileAProbeIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, "a b c")
+		f.earn()
 		f.only("a")
 		f.answer = always(refusedFor(time.Second))
 		f.scrape("a")

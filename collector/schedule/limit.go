@@ -6,14 +6,11 @@ import (
 	"time"
 )
 
-// How long the gate stays closed after a refusal, and how many requests may be
-// in flight at once while refusals are fresh: what is sent together is refused
-// together.
+// How long the gate stays closed after a refusal.
 const (
 	maxRetryAfter = 10 * time.Minute // however long the API asks for
 	minBackOff    = 5 * time.Second  // where it does not ask; doubles while refusals go on
 	maxBackOff    = 2 * time.Minute
-	fewAtOnce     = 2
 )
 
 // Limits are how many requests may be sent.
@@ -45,17 +42,25 @@ const (
 // gate that a refusal closes. It is asked at the moment of sending. Times of
 // the scheduler's clock say what came first.
 type limit struct {
-	budget int // requests in a window; 0: no limit
-	window time.Duration
+	configured Limits
+	lesson     lesson // what refusals taught
 
-	reserved int         // permits neither used nor given up yet
-	sent     []time.Time // requests of the last window, oldest first, and the latest
+	permits     int       // given, and not given back yet
+	reserved    int       // of these, neither used nor given up yet
+	sent        []sending // requests of the last window, oldest first, and the latest
+	refusedSent int       // of these, refused
 
 	closed   uint64    // when the gate last closed, on the clock
-	closedAt time.Time // the same on the wall
 	opens    time.Time // when it may open
 	refusals int       // in a row
 	inFlight int       // requests sent since the gate last closed
+}
+
+// sending is a request that was written.
+type sending struct {
+	at      time.Time
+	permit  uint64 // when that was given
+	refused bool
 }
 
 // permit is the permission to send one request.
@@ -65,19 +70,33 @@ type permit struct {
 	revoked bool   // the gate closed before it was used
 }
 
-// set replaces the budget. What was sent before counts.
-func (l *limit) set(to Limits) { l.budget, l.window = to.Budget() }
+// set replaces the limits. What was sent before counts.
+func (l *limit) set(to Limits, now time.Time) {
+	l.grow(now)
+	l.configured = to
+}
+
+// budget returns how many requests may be sent in a window of which length; 0:
+// any number.
+func (l *limit) budget() (requests int, window time.Duration) {
+	if n := l.learned(); n > 0 {
+		return n, time.Minute
+	}
+	return l.configured.Budget()
+}
 
 // take asks for a permit. Each one has to be given back with done.
 func (l *limit) take(clock uint64, now time.Time) (*permit, verdict) {
+	l.grow(now)
 	switch {
 	case now.Before(l.opens):
 		return nil, skipGate
 	case !l.room(now):
 		return nil, skipBudget
-	case l.inFlight >= l.atOnce(now):
+	case l.inFlight >= l.atOnce():
 		return nil, waitForProbe
 	}
+	l.permits++
 	l.reserved++
 	l.inFlight++
 	return &permit{given: clock}, allowed
@@ -85,11 +104,12 @@ func (l *limit) take(clock uint64, now time.Time) (*permit, verdict) {
 
 // room reports whether the budget has any left.
 func (l *limit) room(now time.Time) bool {
-	if l.budget == 0 {
+	requests, window := l.budget()
+	if requests == 0 {
 		return true
 	}
-	free := l.budget - l.reserved
-	return free > 0 && (len(l.sent) < free || now.Sub(l.sent[len(l.sent)-free]) >= l.window)
+	free := requests - l.reserved
+	return free > 0 && (len(l.sent) < free || now.Sub(l.sent[len(l.sent)-free].at) >= window)
 }
 
 // next returns how long it takes until a request may be sent, as far as that is
@@ -97,20 +117,22 @@ func (l *limit) room(now time.Time) bool {
 func (l *limit) next(now time.Time) time.Duration {
 	wait := l.opens.Sub(now)
 	if !l.room(now) {
-		if free := l.budget - l.reserved; free > 0 {
-			wait = max(wait, l.sent[len(l.sent)-free].Add(l.window).Sub(now))
+		requests, window := l.budget()
+		if free := requests - l.reserved; free > 0 {
+			wait = max(wait, l.sent[len(l.sent)-free].at.Add(window).Sub(now))
 		}
 	}
 	return wait
 }
 
 // atOnce is how many requests may be in flight: one until it is answered after
-// the gate closed, and few for as long as refusals are fresh.
-func (l *limit) atOnce(now time.Time) int {
+// the gate closed, and few under a budget that was learned, since what is sent
+// together is refused together.
+func (l *limit) atOnce() int {
 	switch {
 	case l.refusals > 0:
 		return 1
-	case !l.closedAt.IsZero() && now.Sub(l.closedAt) < maxBackOff:
+	case l.learned() > 0:
 		return fewAtOnce
 	}
 	return math.MaxInt
@@ -120,6 +142,7 @@ func (l *limit) atOnce(now time.Time) int {
 // be: the gate has closed since, and no answer has opened it yet, or net/http
 // sends the request again by itself and the budget has no room for that.
 func (l *limit) send(p *permit, now time.Time) bool {
+	l.grow(now)
 	switch {
 	case l.refusals > 0 && p.given <= l.closed:
 		p.revoked = p.sent == 0
@@ -130,16 +153,19 @@ func (l *limit) send(p *permit, now time.Time) bool {
 		l.reserved--
 	}
 	p.sent++
-	// Without a budget too, since one may be set; the latest counts in any.
-	for len(l.sent) > 0 && now.Sub(l.sent[0]) >= l.window {
+	// Without a budget too, since one may be set; the latest counts in any. A
+	// refusal that comes within a minute can still look at the minute before.
+	_, window := l.configured.Budget()
+	for len(l.sent) > 0 && now.Sub(l.sent[0].at) >= window+time.Minute {
 		l.sent = l.sent[1:]
 	}
-	l.sent = append(l.sent, now)
+	l.sent = append(l.sent, sending{at: now, permit: p.given})
 	return true
 }
 
 // done gives a permit back.
 func (l *limit) done(p *permit) {
+	l.permits--
 	if p.sent == 0 {
 		l.reserved--
 	}
@@ -152,6 +178,7 @@ func (l *limit) done(p *permit) {
 // back-off says. A request that was in flight when the gate last closed says
 // nothing new: then it returns 0.
 func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.Duration) (wait time.Duration) {
+	l.note(p, now)
 	if p.given <= l.closed {
 		return 0
 	}
@@ -161,7 +188,7 @@ func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.
 		wait += rand.N(wait / 10) // so that exporters of one key do not come back together
 	}
 	l.refusals++
-	l.closed, l.closedAt, l.opens = clock, now, now.Add(wait)
+	l.closed, l.opens = clock, now.Add(wait)
 	l.inFlight = 0
 	return wait
 }
@@ -176,8 +203,10 @@ func (l *limit) answered(p *permit) (opened bool) {
 	return true
 }
 
-// forget opens the gate. What is in flight says nothing of what comes.
+// forget opens the gate, and forgets what was learned. What is in flight says
+// nothing of what comes.
 func (l *limit) forget(clock uint64) {
-	l.closed, l.closedAt, l.opens = clock, time.Time{}, time.Time{}
+	l.closed, l.opens = clock, time.Time{}
 	l.refusals, l.inFlight = 0, 0
+	l.lesson = lesson{}
 }

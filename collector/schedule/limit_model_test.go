@@ -18,11 +18,101 @@ type limits struct {
 	closedAt time.Time // the same on the wall
 	opens    time.Time // when it may open
 	refusals int       // in a row; if there are any, one request goes alone, to find out
+
+	learned int       // requests a minute that refusals taught; 0: none
+	taught  time.Time // when that was, or it grew, or a refusal came after
+	first   *sending  // the first refused request that is still to teach
 }
 
 type writing struct {
 	at      time.Time
 	changed int // of the limits that allowed it
+	given   int // when the request was, on the clock
+	refused bool
+}
+
+// Budget is the configured one, or what refusals taught where that is less. It
+// grows by a tenth, at least by 1, with every 3 minutes without a refusal.
+func (l *limits) Budget() (requests int, window time.Duration) {
+	requests, window = l.Limits.Budget()
+	less := func() bool { return l.learned > 0 && window == time.Minute && (requests == 0 || l.learned < requests) }
+	for less() && time.Since(l.taught) >= 3*time.Minute {
+		l.learned += max(1, int(math.Round(float64(l.learned)/10)))
+		l.taught = l.taught.Add(3 * time.Minute)
+		if !less() {
+			l.learned = 0
+		}
+	}
+	if less() {
+		return l.learned, window
+	}
+	return requests, window
+}
+
+// refused notes that a request was, which teaches unless it went alone.
+func (l *limits) refused(s *sending) {
+	for i := len(l.written) - 1; i >= 0; i-- {
+		if l.written[i].given == s.given {
+			l.written[i].refused = true
+			break
+		}
+	}
+	l.taught = time.Now()
+	if alone := l.refusals > 0 && s.given > l.closed; !alone && (l.first == nil || s.given < l.first.given) {
+		l.first = s
+	}
+}
+
+// letIn counts what was written within the minute before the first refused
+// request, and not refused. What was written longer ago than a window and a
+// minute, when something was written last, is forgotten.
+func (l *limits) letIn() (n int) {
+	last := -1
+	for i, w := range l.written {
+		if w.given == l.first.given {
+			last = i
+		}
+	}
+	for i := range last {
+		if w := l.written[i]; !w.refused && l.written[last].at.Sub(w.at) < time.Minute {
+			n++
+		}
+	}
+	return n
+}
+
+// forgetOld forgets what was written long ago, as something is written.
+func (l *limits) forgetOld() {
+	_, window := l.Limits.Budget()
+	for len(l.written) > 0 && time.Since(l.written[0].at) >= window+time.Minute {
+		l.written = l.written[1:]
+	}
+}
+
+// learn returns what refusals teach once nothing is in flight, 0 if that is no
+// news: four fifths of what was let in within the minute before the first, at
+// least 1, and never more than before.
+func (l *limits) learn() int {
+	if l.first == nil {
+		return 0
+	}
+	n := l.letIn()
+	n = max(1, int(math.Round(.8*float64(n))))
+	if before, _ := l.Budget(); before > 0 {
+		n = min(n, before)
+	}
+	l.learned, l.taught, l.first = n, time.Now(), nil
+	l.changed++
+	return l.less()
+}
+
+// less returns the learned budget if it is the one in force.
+func (l *limits) less() int {
+	configured, window := l.Limits.Budget()
+	if window > time.Minute || configured > 0 && l.learned >= configured {
+		return 0
+	}
+	return l.learned
 }
 
 func (l *limits) set(to schedule.Limits) {
@@ -34,19 +124,20 @@ func (l *limits) set(to schedule.Limits) {
 func (l *limits) shut() bool { return time.Now().Before(l.opens) }
 
 // atOnce is how many requests may be in flight that were sent since the gate
-// last closed: one until it is answered, and few for as long as a refusal is
-// fresh. Time alone sets no more of them off: atLeast is how many are in flight
-// if there is anything to send, however long ago that was.
+// last closed: one until it is answered, and two under a budget that was learned.
+// Time alone sets no more of them off: atLeast is how many are in flight if there
+// is anything to send, however long ago that was learned.
 func (l *limits) atOnce() (n, atLeast int) {
+	l.Budget() // may have grown
 	switch {
 	case l.refusals > 0:
 		return 1, 1
-	case l.closedAt.IsZero():
-		return math.MaxInt, math.MaxInt
-	case time.Since(l.closedAt) < 2*time.Minute:
+	case l.less() > 0:
 		return 2, 2
+	case !l.taught.IsZero():
+		return math.MaxInt, 2
 	}
-	return math.MaxInt, 2
+	return math.MaxInt, math.MaxInt
 }
 
 // close notes a refusal, and returns what is expected to come of it: the gate is
@@ -63,6 +154,7 @@ func (l *limits) close(clock int, retryAfter time.Duration) schedule.Change {
 
 func (l *limits) forget(clock int) {
 	l.closed, l.closedAt, l.opens, l.refusals = clock, time.Time{}, time.Time{}, 0
+	l.learned, l.first = 0, nil
 }
 
 // used reports whether the budget is, if so many requests are still to be

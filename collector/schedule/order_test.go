@@ -111,6 +111,7 @@ func TestOrderUnderABudget(t *testing.T) {
 func TestOrderAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, one, "a b c")
+		f.earn()
 		f.visit(time.Minute)
 		f.finish("a", noAnswer)
 		f.mustWrite("b")

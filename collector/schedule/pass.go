@@ -7,7 +7,7 @@ type Pass struct{ pass *pass }
 // neither sent since the oldest overlapping pass began, unless it goes on or a
 // patient pass was refused, nor skipped since this one did.
 func (p Pass) Allows(t *Task) bool {
-	again := t.again || p.pass.patient && t.why == Gate
+	again := t.again || p.pass.patient && t.why != NotSkipped
 	return t.Pending() || (again || !p.Sent(t)) && t.lastSkipped <= p.pass.start
 }
 

@@ -99,11 +99,12 @@ type Result struct {
 	Report     bool          // there is something to report
 }
 
-// Change is what an answer did to the gate.
+// Change is what an answer did to the gate and the budget.
 type Change struct {
-	Closed   time.Duration // for how long it is closed now; 0: the answer did not close it
+	Closed   time.Duration // for how long the gate is closed now; 0: the answer did not close it
 	Refusals int           // in a row, this one included
 	Opened   bool
+	Learned  int // the budget a minute that refusals taught; 0: no news
 }
 
 // Scheduler sends requests. It is safe for concurrent use.
@@ -161,17 +162,28 @@ func (s *Scheduler) Do(f func()) {
 func (s *Scheduler) SetLimits(limits Limits) { s.Do(func() { s.set(limits) }) }
 
 func (s *Scheduler) set(limits Limits) {
-	s.limit.set(limits)
+	s.limit.set(limits, time.Now())
 	s.most = limits.Concurrent
 	s.work()
 }
 
-// Forget opens the gate, as for another API or key. The budget stays used.
+// Forget opens the gate and forgets what refusals taught, as for another API or
+// key. The budget stays used.
 func (s *Scheduler) Forget() {
 	s.Do(func() {
 		s.limit.forget(s.tick())
 		s.work()
 	})
+}
+
+// PerMinute returns the budget in force: the configured one, or what refusals
+// taught; 0 is none. The lock has to be held, as within Wait's look.
+func (s *Scheduler) PerMinute() float64 {
+	s.limit.grow(time.Now())
+	if n := s.limit.learned(); n > 0 {
+		return float64(n)
+	}
+	return s.limit.configured.PerMinute
 }
 
 // Drop leaves all that is queued and not wanted any longer for a later pass.
@@ -404,6 +416,7 @@ func (s *Scheduler) send(r *request) {
 	}
 	result := answer.Remember()
 	change := s.remember(r, result)
+	change.Learned = s.limit.learn(time.Now())
 	s.finish(r)
 	if !result.Report && change == (Change{}) {
 		return

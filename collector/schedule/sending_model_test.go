@@ -118,7 +118,8 @@ func (w *world) write(s *sending) {
 		}
 		if written {
 			s.writes++
-			w.limits.written = append(w.limits.written, writing{time.Now(), s.changed})
+			w.limits.forgetOld()
+			w.limits.written = append(w.limits.written, writing{at: time.Now(), changed: s.changed, given: s.given})
 		}
 		if s.resent != max(0, s.writes-1) {
 			w.blame("%s is written %d times, and resent %d", s.job.ID, s.writes, s.resent)
@@ -147,7 +148,13 @@ func (r reply) Remember() schedule.Result {
 	w, j := r.world, r.job
 	w.over(r.sending)
 	now, news := w.tick(), r.given > w.limits.closed
+	defer func() {
+		if len(w.sendings) == 0 {
+			r.expected.Learned = w.limits.learn()
+		}
+	}()
 	if r.how == tooMany {
+		w.limits.refused(r.sending)
 		r.expected.Refusals = w.limits.refusals
 		if news {
 			r.expected = w.limits.close(now, r.retryAfter)

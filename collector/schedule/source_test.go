@@ -47,6 +47,24 @@ func newFake(t *testing.T, limits schedule.Limits, ids string) *fake {
 	return f
 }
 
+// earn has 100 requests let in and lets a minute pass, so that a refusal now
+// teaches a budget of 80 with room for all of it once the gate opens.
+func (f *fake) earn() {
+	f.t.Helper()
+	warm := &task{Task: schedule.Task{ID: "warm"}}
+	answer := f.answer
+	f.answer, f.tasks = always(accepted), append(f.tasks, warm)
+	for range 100 {
+		f.WaitFor(f.t.Context(), func(p schedule.Pass) []schedule.Wish {
+			return []schedule.Wish{{Task: &warm.Task}}
+		}, func(schedule.Pass) {})
+	}
+	f.answer, f.tasks = answer, f.tasks[:len(f.tasks)-1]
+	time.Sleep(59 * time.Second)
+	f.told()
+	f.start, f.changes, f.written = time.Now(), nil, nil
+}
+
 // ids returns the IDs of n tasks, in order.
 func ids(n int) string {
 	var all []string
@@ -101,8 +119,8 @@ func (f *fake) only(ids string) {
 // sending, and why and how many tasks were skipped.
 func (f *fake) told() string {
 	synctest.Wait()
-	story := strings.Join(f.story, " ")
-	f.story = nil
+	var story string
+	f.Do(func() { story, f.story = strings.Join(f.story, " "), nil })
 	return story
 }
 

@@ -1,0 +1,90 @@
+package schedule
+
+import (
+	"math"
+	"time"
+)
+
+// How a budget that refusals taught comes about, and is lost again.
+const (
+	learnedShare = 0.8             // of what was let in before
+	growAfter    = 3 * time.Minute // without a refusal; by a tenth
+	fewAtOnce    = 2               // requests in flight under such a budget
+)
+
+// lesson is what refusals taught: how many requests the API lets in a minute.
+// Nobody says so, and others may use the same key.
+type lesson struct {
+	budget int       // 0: nothing was learned, or it was lost again
+	since  time.Time // when the budget was learned or grew, or a refusal came after
+
+	first *permit // of the first refused request that is still to be learned from
+}
+
+// learned returns what was learned where that is less than what is configured,
+// or else 0.
+func (l *limit) learned() int {
+	requests, window := l.configured.Budget()
+	if window == time.Minute && (requests == 0 || l.lesson.budget < requests) {
+		return l.lesson.budget
+	}
+	return 0
+}
+
+// note notes a refusal. That of the one request after the gate closed teaches
+// nothing: others may have used up what there is.
+func (l *limit) note(p *permit, now time.Time) {
+	l.lesson.since = now
+	for i := len(l.sent) - 1; i >= 0; i-- {
+		if s := &l.sent[i]; s.permit == p.given {
+			s.refused = true
+			break
+		}
+	}
+	probe := l.refusals > 0 && p.given > l.closed
+	if !probe && (l.lesson.first == nil || p.given < l.lesson.first.given) {
+		l.lesson.first = p
+	}
+}
+
+// letIn counts the requests of the minute before the first refused one that were
+// not refused.
+func (l *limit) letIn() (n int) {
+	for i := len(l.sent) - 1; i >= 0; i-- {
+		if first := l.sent[i]; first.permit == l.lesson.first.given {
+			for _, s := range l.sent[:i] {
+				if !s.refused && first.at.Sub(s.at) < time.Minute {
+					n++
+				}
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// learn learns from refusals once all requests in flight are answered. It
+// returns the new budget, or 0.
+func (l *limit) learn(now time.Time) int {
+	if l.lesson.first == nil || l.permits > 0 {
+		return 0
+	}
+	budget := max(1, int(math.Round(learnedShare*float64(l.letIn()))))
+	if before, _ := l.budget(); before > 0 {
+		budget = min(budget, before)
+	}
+	l.lesson = lesson{budget: budget, since: now}
+	return l.learned()
+}
+
+// grow lets a learned budget grow while nothing is refused, until the configured
+// one holds again.
+func (l *limit) grow(now time.Time) {
+	for l.learned() > 0 && now.Sub(l.lesson.since) >= growAfter {
+		l.lesson.budget += max(1, int(math.Round(float64(l.lesson.budget)/10)))
+		l.lesson.since = l.lesson.since.Add(growAfter)
+		if l.learned() == 0 {
+			l.lesson.budget = 0
+		}
+	}
+}
