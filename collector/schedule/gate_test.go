@@ -53,6 +53,7 @@ func TestGateBackOff(t *testing.T) {
 		f := newFake(t, unlimited, "a")
 		jitter := map[time.Duration]bool{}
 		for range 3 {
+			f.Forget()
 			f.earn()
 			f.answer = always(refused)
 			for i := range 70 {
