@@ -74,11 +74,10 @@ func run(args []string, hangup <-chan os.Signal) (err error) {
 		logLevel  = app.Flag("log.level", "Least severe level to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")
 		logFormat = app.Flag("log.format", "Format of the log: logfmt or json.").Default("logfmt").Enum("logfmt", "json")
 	)
-	flags.NameErrors(app)
 	app.UsageWriter(os.Stdout)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("cohere_exporter"))
-	if _, err := app.Parse(args); err != nil {
+	if err := flags.Parse(app, args); err != nil {
 		fmt.Fprintf(os.Stderr, "cohere_exporter: error: %v; see --help\n", err)
 		return err
 	}

@@ -2,18 +2,43 @@ package collector
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
 	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
+
+// kinds are all that can be watched.
+var kinds = []anyKind{embedJobs, batches}
+
+// Options are what a Set needs besides its configuration.
+type Options struct {
+	Logger     log.Logger
+	Registerer prometheus.Registerer // of the counters of API requests
+	UserAgent  string
+
+	// DialContext takes the place of the network, for tests.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// common is what all accounts of a Set share.
+type common struct {
+	fromFile bool
+	families *accountFamilies
+	kinds    []anyFamilies
+	counters counters
+	options  Options
+	watcher  jobfile.Watcher
+}
 
 // account is one key: its client, and a watch for each kind that it has. It does
 // not change; a reload makes another one, with the same watches.
@@ -31,7 +56,7 @@ type account struct {
 
 // newAccount returns the account that is to replace before, which may be nil.
 // It watches nothing yet.
-func (s *Set) newAccount(c *config.Account, before *account) (a *account, err error) {
+func newAccount(c *config.Account, s *common, before *account) (a *account, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -52,7 +77,7 @@ func (s *Set) newAccount(c *config.Account, before *account) (a *account, err er
 
 // follow has the account follow its job files. What before follows too is not
 // read anew.
-func (a *account) follow(s *Set, before *account) {
+func (a *account) follow(s *common, before *account) {
 	for i, kind := range s.kinds {
 		jobs := kind.configured(a.config)
 		if jobs == nil || len(jobs.IDFiles) == 0 {
@@ -72,7 +97,7 @@ func (a *account) follow(s *Set, before *account) {
 }
 
 // start has the account watch what it is configured to, as before did.
-func (a *account) start(s *Set, before *account) {
+func (a *account) start(s *common, before *account) {
 	for i, kind := range s.kinds {
 		jobs := kind.configured(a.config)
 		if jobs == nil {
@@ -137,7 +162,7 @@ func (a *account) cancel() {
 }
 
 // collect has all kinds fetch side by side, until the deadline of ctx.
-func (a *account) collect(ctx context.Context, s *Set, patient bool) accountView {
+func (a *account) collect(ctx context.Context, s *common, patient bool) accountView {
 	began := time.Now()
 	v := accountView{resources: make([]resourceView, len(a.watches))}
 	var wg sync.WaitGroup
@@ -156,4 +181,33 @@ func (a *account) collect(ctx context.Context, s *Set, patient bool) accountView
 		s.families.scrapeDuration.Gauge(a.labels, time.Since(began).Seconds()),
 	}
 	return v
+}
+
+// anyKind is a kind, whatever its T.
+type anyKind interface {
+	of(*accountFamilies) anyFamilies
+}
+
+func (k *kind[T]) of(account *accountFamilies) anyFamilies { return k.families(account) }
+
+// anyFamilies are the series of a kind, whatever its T.
+type anyFamilies interface {
+	describe(ch chan<- *prometheus.Desc)
+	configured(*config.Account) *config.Jobs
+	idLabel() string
+	watch(*account, *common) watcher
+}
+
+func (f *families[T]) watch(a *account, s *common) watcher {
+	return newWatch(f, a.labels, a.about, s.options.Logger, s.counters)
+}
+
+// watcher is a watch, whatever its T.
+type watcher interface {
+	apply(setup)
+	collect(ctx context.Context, patient bool) resourceView
+	probe(ctx context.Context, id string) (v jobView, up bool)
+	warn(text string)
+	cancel()
+	close()
 }

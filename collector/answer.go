@@ -2,6 +2,7 @@ package collector
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -78,7 +79,7 @@ func (o *outcome[T]) reports() bool { return o.idle || len(o.events) > 0 }
 // failed notes that an attempt failed, for another reason than the one that was
 // logged last, or still.
 func (o *outcome[T]) failed(logged *client.Reason, reason client.Reason, what ...any) {
-	fields := append(what, "reason", reason)
+	fields := append(slices.Clip(what), "reason", reason)
 	if reason == client.NotFound && what[0] == o.w.families.id {
 		fields = append(fields, "hint", "a job is visible only to the user who started it")
 	}

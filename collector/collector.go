@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
-	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
 )
 
 // firstReading is how long the start and a reload wait for job files. A scrape
@@ -29,26 +27,11 @@ const firstReading = 10 * time.Second
 
 // Set is the accounts that are watched. It is safe for concurrent use.
 type Set struct {
-	fromFile bool
-	families *accountFamilies
-	kinds    []anyFamilies
-	counters counters
-	options  Options
-	watcher  jobfile.Watcher
+	common
 
 	mu       sync.Mutex
 	accounts []*account // by name
 	closed   bool
-}
-
-// Options are what a Set needs besides its configuration.
-type Options struct {
-	Logger     log.Logger
-	Registerer prometheus.Registerer // of the counters of API requests
-	UserAgent  string
-
-	// DialContext takes the place of the network, for tests.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // New returns the Set that cfg describes, without asking the API anything.
@@ -56,10 +39,10 @@ func New(cfg *config.Config, o Options) (*Set, error) {
 	if o.Logger == nil {
 		o.Logger = log.NewNopLogger()
 	}
-	s := &Set{fromFile: cfg.FromFile, families: newAccountFamilies(cfg.FromFile), options: o}
+	s := &Set{common: common{fromFile: cfg.FromFile, families: newAccountFamilies(cfg.FromFile), options: o}}
 	s.counters = newCounters(s.families.base)
 	for _, kind := range kinds {
-		s.kinds = append(s.kinds, kind.families(s.families))
+		s.kinds = append(s.kinds, kind.of(s.families))
 	}
 	if err := s.Apply(cfg); err != nil {
 		return nil, err
@@ -89,7 +72,7 @@ func (s *Set) Apply(cfg *config.Config) error {
 	for i := range cfg.Accounts {
 		c := cfg.Accounts[i]
 		var err error
-		if accounts[i], err = s.newAccount(&c, before[c.Name]); err != nil {
+		if accounts[i], err = newAccount(&c, &s.common, before[c.Name]); err != nil {
 			return err
 		}
 	}
@@ -97,14 +80,14 @@ func (s *Set) Apply(cfg *config.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), firstReading)
 	defer cancel()
 	for _, a := range accounts {
-		a.follow(s, before[a.config.Name])
+		a.follow(&s.common, before[a.config.Name])
 	}
 	for _, a := range accounts {
 		a.filesRead(ctx)
 	}
 	next := map[string]*account{}
 	for _, a := range accounts {
-		a.start(s, before[a.config.Name])
+		a.start(&s.common, before[a.config.Name])
 		next[a.config.Name] = a
 	}
 	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.config.Name, b.config.Name) })
@@ -191,7 +174,7 @@ func (s *Set) fetch(ctx context.Context, patient bool) *snapshot {
 	snap := &snapshot{accounts: make([]accountView, len(accounts))}
 	var wg sync.WaitGroup
 	for i, a := range accounts {
-		wg.Go(func() { snap.accounts[i] = a.collect(ctx, s, patient) })
+		wg.Go(func() { snap.accounts[i] = a.collect(ctx, &s.common, patient) })
 	}
 	wg.Wait()
 	return snap

@@ -19,16 +19,6 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
 
-// watcher is a watch, whatever its T.
-type watcher interface {
-	apply(setup)
-	collect(ctx context.Context, patient bool) resourceView
-	probe(ctx context.Context, id string) (v jobView, up bool)
-	warn(text string)
-	cancel()
-	close()
-}
-
 // watch is the jobs of one kind in one account: where their IDs come from, what
 // is due, what an answer changes. It is the source that its scheduler works for.
 type watch[T any] struct {
@@ -77,13 +67,13 @@ type setup struct {
 // maxWarned is how many different warnings of the API are logged.
 const maxWarned = 100
 
-func (f *families[T]) watch(a *account, s *Set) watcher {
+func newWatch[T any](f *families[T], account series.Labels, about []any, logger log.Logger, c counters) *watch[T] {
 	w := &watch[T]{
 		families:   f,
-		labels:     a.labels,
-		about:      append(slices.Clone(a.about), "resource", f.resource),
-		logger:     s.options.Logger,
-		registered: s.counters,
+		labels:     account,
+		about:      append(slices.Clone(about), "resource", f.resource),
+		logger:     logger,
+		registered: c,
 		warned:     map[string]bool{},
 		probed:     map[string]*job[T]{},
 		list:       &list[T]{},

@@ -12,9 +12,6 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
 
-// kinds are all that can be watched.
-var kinds = []anyKind{embedJobs, batches}
-
 // kind is all that differs between kinds of jobs. T is what the API says of one
 // of them.
 type kind[T any] struct {
@@ -105,20 +102,7 @@ type families[T any] struct {
 	watched, dropped                                   *series.Family
 }
 
-// anyKind is a kind, whatever its T.
-type anyKind interface {
-	families(*accountFamilies) anyFamilies
-}
-
-// anyFamilies are the series of a kind, whatever its T.
-type anyFamilies interface {
-	describe(ch chan<- *prometheus.Desc)
-	configured(*config.Account) *config.Jobs
-	idLabel() string
-	watch(*account, *Set) watcher
-}
-
-func (k *kind[T]) families(account *accountFamilies) anyFamilies {
+func (k *kind[T]) families(account *accountFamilies) *families[T] {
 	base := append(slices.Clone(account.base), k.id)
 	of := func(name, help string, own ...string) *series.Family {
 		return series.NewFamily("cohere_"+k.name+name, help, base, own)

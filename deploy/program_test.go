@@ -281,6 +281,7 @@ func TestProgramRefusesBadUsage(t *testing.T) {
 		{args: "", want: "nothing to watch: set --cohere.job-id, --cohere.batch-id or --cohere.discover, or try --demo"},
 		{args: "--cohere.job-id=a", env: "CO_API_KEY=" + testKey + "\nb", want: "CO_API_KEY holds several lines; set it to the API key, or set --cohere.api-key-file"},
 		{args: "KEY --cohere.timeout=5", want: `--cohere.timeout takes a duration such as 30s, 5m or 7d, not "5"` + help},
+		{args: "--demo=true", want: `--demo takes no value, not even "true"; give it alone, or leave it out` + help},
 		{args: "--config.file=bad.yml --config.check", want: "--config.file: bad.yml:2: unknown key nme"},
 		{args: "--demo --web.telemetry-path=metrics", want: `--web.telemetry-path: "metrics" is not a path like /metrics`},
 		{args: "--demo --web.telemetry-path=/metrics/", want: `--web.telemetry-path: "/metrics/" is not a path like /metrics`},

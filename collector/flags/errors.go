@@ -18,7 +18,7 @@ func Duration(flag *kingpin.FlagClause) *model.Duration {
 
 // Parse parses the command line. Its errors name the flag.
 func Parse(app *kingpin.Application, args []string) error {
-	NameErrors(app)
+	nameErrors(app)
 	for _, arg := range args {
 		name, value, given := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		flag := app.GetFlag(strings.TrimPrefix(name, "no-"))
@@ -30,8 +30,8 @@ func Parse(app *kingpin.Application, args []string) error {
 	return err
 }
 
-// NameErrors makes the errors of all flags name the flag.
-func NameErrors(app *kingpin.Application) {
+// nameErrors makes the errors of all flags name the flag.
+func nameErrors(app *kingpin.Application) {
 	for _, flag := range app.Model().Flags {
 		named := namedValue{flag.Value, flag.Name}
 		switch flag.Value.(type) {
