@@ -60,9 +60,11 @@ func (m *team) apply(change func(accounts []config.Account) []config.Account) {
 
 // copied returns an account that can be changed.
 func copied(c config.Account) config.Account {
-	if c.EmbedJobs != nil {
-		jobs := *c.EmbedJobs
-		c.EmbedJobs = &jobs
+	for _, kind := range config.Kinds {
+		if jobs := kind.Jobs(&c); jobs != nil {
+			own := *jobs
+			kind.Watch(&c, &own)
+		}
 	}
 	return c
 }

@@ -174,7 +174,7 @@ func (w *world) judgeState(s *scrape, j *job) {
 	}
 	got := state{p.Allows(t), p.Sent(t), p.Answered(t), p.Skipped(t), t.Pending(), t.WasSent(), t.Why()}
 	want := state{
-		j.pending() || s.allows(j), j.sent > s.shared, j.answered > s.shared, j.skipped > max(s.shared, j.sent),
+		j.pending() || s.allows(j), j.sent > s.shared, j.answered > s.shared && !j.more, j.skipped > max(s.shared, j.sent),
 		j.pending(), j.sent > 0, j.why,
 	}
 	if got != want {

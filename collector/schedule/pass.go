@@ -15,8 +15,9 @@ func (p Pass) Allows(t *Task) bool {
 func (p Pass) Sent(t *Task) bool { return t.lastSent > p.pass.sharedSince }
 
 // Answered reports whether the task was answered since the pass, or the oldest
-// one that overlaps it, began. A refusal is no answer.
-func (p Pass) Answered(t *Task) bool { return t.lastAnswered > p.pass.sharedSince }
+// one that overlaps it, began. A refusal is no answer, nor is one after which the
+// task goes on.
+func (p Pass) Answered(t *Task) bool { return t.lastAnswered > p.pass.sharedSince && !t.again }
 
 // Skipped reports whether the task was skipped for the pass or an overlapping
 // one, and not answered since.
