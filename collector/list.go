@@ -168,7 +168,7 @@ func (w *watch[T]) listed(a *listAnswer[T], pages []*page[T]) {
 	}
 	for _, j := range w.sorted {
 		e, ok := entries[j.task.ID]
-		if j.listed = ok; !ok {
+		if j.listed, j.unlisted = ok, !ok; !ok {
 			j.lacksTokens = false
 			continue
 		}

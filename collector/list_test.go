@@ -83,7 +83,8 @@ func TestListMode(t *testing.T) {
 // A list takes its turn among the jobs that it lacks, however small the budget.
 func TestListStarvesNoJob(t *testing.T) {
 	for name, change := range map[string]func(*config.Account){
-		"list": func(c *config.Account) { c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = config.FetchList, 4 },
+		"list":        func(c *config.Account) { c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = config.FetchList, 4 },
+		"list, least": func(c *config.Account) { c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = config.FetchList, 1 },
 		"discover": func(c *config.Account) {
 			d := config.DefaultDiscover()
 			c.EmbedJobs.Discover, c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = &d, config.FetchGet, 1

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -209,6 +210,26 @@ func TestListInterruptedByDeadline(t *testing.T) {
 			if got := fmt.Sprintf("%s: %s, %s, %s", b.asked(), s.listState(), s.batchState(0), s.batchState(5)); got != want {
 				t.Errorf("scrape %d: %s, not %s", i, got, want)
 			}
+		}
+	})
+}
+
+// A list in the middle of its pages ranks as an active batch does: it takes
+// turns with those that it lacks, and goes before what is not found.
+func TestListRanksAsActive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatchHarness(t, 6, 2, func(j *config.Jobs) {
+			j.RequestsPerMinute, j.IDs = 1, []string{"beside", "lost"}
+		})
+		b.user.AddBatches(cohertest.Batch{ID: "beside"})
+		b.user.Fail(cohertest.ListBatches, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
+			page := slices.DeleteFunc(c.Batches(), func(b cohertest.Batch) bool { return b.ID == "beside" })
+			next := map[string]string{"": "YmF0Y2ggMg==", "YmF0Y2ggMg==": "YmF0Y2ggNA=="}[c.PageToken]
+			c.AnswerWithBatches(w, next, page...)
+		})
+		b.every(time.Minute, 20, nil)
+		if got, want := b.asked(), "0 2 4 beside lost 0 beside 2 beside 4 beside 0 beside 2 beside 4 beside 0 beside 2"; got != want {
+			t.Errorf("asked for %s, not %s", got, want)
 		}
 	})
 }

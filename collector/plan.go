@@ -55,6 +55,7 @@ type known struct {
 	settledAt   time.Time // when the request began that first saw it settled
 	confirmed   bool      // it was seen settled again, confirmAfter later
 	listed      bool      // the last list had it
+	unlisted    bool      // the last list did not have it; there may have been none yet
 	lacksTokens bool      // its entry has no tokens, and they were never asked for
 	tokensFrom  time.Time // when to ask for these at the earliest
 }
@@ -148,7 +149,7 @@ func plan(l *listKnown, jobs []*known, now time.Time, pass schedule.Pass, p poli
 	if p.list && askList {
 		// It answers for all, but for those that it lacked, where the budget
 		// lets them wait for longer than the list.
-		byID = func(k *known) bool { return !k.listed && k.task.WasSent() && k.task.SentBefore(&l.task) }
+		byID = func(k *known) bool { return k.unlisted && k.task.SentBefore(&l.task) }
 	}
 
 	lacking := func(k *known) bool { return p.list && !askList && k.settled && k.lacksTokens }

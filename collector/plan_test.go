@@ -192,6 +192,10 @@ func TestPlan(t *testing.T) {
 		k.pending = true
 		return k
 	}
+	unlisted := func(k state) state {
+		k.unlisted = true
+		return k
+	}
 	listed := func(k state) state {
 		k.listed = true
 		return k
@@ -326,8 +330,11 @@ func TestPlan(t *testing.T) {
 			name:   "list: what it lacked and has waited longer goes with it",
 			policy: byList,
 			list:   active(list, before2, time.Hour),
-			jobs:   []state{active("a", earlier, sec), listed(active("b", earlier, sec)), unknown("c")},
-			want:   "a list",
+			jobs: []state{
+				unlisted(active("a", earlier, sec)), listed(active("b", earlier, sec)), unknown("c"),
+				unlisted(unknown("d")), unlisted(active("e", since, 0)),
+			},
+			want: "d a list",
 		},
 		{
 			name:   "list: then what it lacks",
