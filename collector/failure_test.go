@@ -86,22 +86,28 @@ var jobFaults = []misbehaviour{
 // All at once: each costs its own job only.
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := slices.Concat(faults, jobFaults)
-		b := newHarness(t, 3, func(c *config.Account) {
-			c.EmbedJobs.MaxConcurrentRequests = 100
-			for _, f := range all {
-				c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, f.name)
+		all := slices.Concat(faults, jobFaults, []misbehaviour{{name: "fine"}, {name: "fine-too"}})
+		b := newBothHarness(t, 0, func(c *config.Account) {
+			for _, k := range bothKinds {
+				k.Jobs(c).MaxConcurrentRequests, k.Jobs(c).RequestsPerMinute = 100, 0
+				for _, f := range all {
+					k.Jobs(c).IDs = append(k.Jobs(c).IDs, f.name)
+				}
 			}
 		})
 		want := []string{"cohere_up 0"}
-		for _, f := range append(all, misbehaviour{name: "job-000"}, misbehaviour{name: "job-001"}, misbehaviour{name: "job-002"}) {
+		for _, f := range all {
 			b.user.Add(cohertest.Job{ID: f.name})
-			b.user.Fail(f.name, f.fault)
-			want = append(want, upOf("job_id="+strconv.Quote(f.name), f.reason)...)
+			b.user.AddBatches(cohertest.Batch{ID: f.name})
+			b.user.Fail(f.name, f.fault) // both
+			for _, k := range bothKinds {
+				want = append(want, k.upOf(f.name, f.reason)...)
+			}
 		}
 		slices.Sort(want)
 		for range 2 { // the second over connections that were used before
-			got := b.scrape(15*time.Second).text(false, "cohere_up", "cohere_embed_job_up", "cohere_embed_job_fetch_error")
+			got := b.scrape(15*time.Second).text(false, "cohere_up", "cohere_embed_job_up", "cohere_embed_job_fetch_error",
+				"cohere_batch_up", "cohere_batch_fetch_error")
 			compare(t, "series", got, strings.Join(want, "\n"))
 		}
 		b.checkSecret(key)
@@ -112,13 +118,14 @@ func TestFailures(t *testing.T) {
 }
 
 // upOf returns the series that tell whether a job is up.
-func upOf(labels, reason string) []string {
+func (k kindOf) upOf(id, reason string) []string {
+	name, labels := "cohere_"+k.name, k.id+"="+strconv.Quote(id)
 	if reason == "" {
-		return []string{"cohere_embed_job_up{" + labels + "} 1"}
+		return []string{name + "_up{" + labels + "} 1"}
 	}
 	return []string{
-		"cohere_embed_job_up{" + labels + "} 0",
-		"cohere_embed_job_fetch_error{" + labels + `,reason="` + reason + `"} 1`,
+		name + "_up{" + labels + "} 0",
+		name + "_fetch_error{" + labels + `,reason="` + reason + `"} 1`,
 	}
 }
 

@@ -72,7 +72,7 @@ func TestKeyFile(t *testing.T) {
 			step.change()
 			b.api.ResetRequests()
 			got := b.scrape(time.Second).text(false, "cohere_embed_job_up", "cohere_embed_job_fetch_error")
-			want := upOf(`job_id="job-000"`, step.reason)
+			want := bothKinds[0].upOf("job-000", step.reason)
 			slices.Sort(want)
 			compare(t, step.name, got, strings.Join(want, "\n"))
 			var sent string

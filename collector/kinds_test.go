@@ -14,21 +14,15 @@ import (
 
 // kindOf is what a test has to know of a kind.
 type kindOf struct {
-	resource, name, id string // cohertest's name, that of metrics, and the label
-	list, all          string // for User.Fail
-	limit              func(*cohertest.User, cohertest.Limit)
-	jobs               func(*config.Account) *config.Jobs
+	config.Kind
+	name, id  string // in the names of metrics, and the label
+	list, all string // for User.Fail
+	limit     func(*cohertest.User, cohertest.Limit)
 }
 
 var bothKinds = []kindOf{
-	{
-		cohertest.EmbedJobs, "embed_job", "job_id", cohertest.List, cohertest.All,
-		(*cohertest.User).Limit, func(c *config.Account) *config.Jobs { return c.EmbedJobs },
-	},
-	{
-		cohertest.Batches, "batch", "batch_id", cohertest.ListBatches, cohertest.AllBatches,
-		(*cohertest.User).LimitBatches, func(c *config.Account) *config.Jobs { return c.Batches },
-	},
+	{config.Kinds[0], "embed_job", "job_id", cohertest.List, cohertest.All, (*cohertest.User).Limit},
+	{config.Kinds[1], "batch", "batch_id", cohertest.ListBatches, cohertest.AllBatches, (*cohertest.User).LimitBatches},
 }
 
 // newBothHarness watches n jobs of each kind, with a budget of 40 requests a
@@ -56,7 +50,7 @@ func newBothHarness(t *testing.T, n int, change func(*config.Account)) *harness 
 // requestsFor returns the times of the requests for a kind.
 func (b *harness) requestsFor(k kindOf) (times []time.Time) {
 	for _, r := range b.api.Requests() {
-		if r.Resource == k.resource {
+		if r.Resource == k.Name {
 			times = append(times, r.Time)
 		}
 	}
@@ -100,18 +94,18 @@ func TestKindsAreApart(t *testing.T) {
 		for i, troubled := range bothKinds {
 			well := bothKinds[1-i]
 			for _, fetch := range []string{config.FetchGet, config.FetchList} {
-				t.Run(trouble.name+"/"+troubled.resource+"/"+fetch, func(t *testing.T) {
+				t.Run(trouble.name+"/"+troubled.Name+"/"+fetch, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						asked := 4 * jobs * minutes
 						b := newBothHarness(t, jobs, func(c *config.Account) {
 							for _, k := range bothKinds {
-								k.jobs(c).Fetch = fetch
+								k.Jobs(c).Fetch = fetch
 							}
 							if fetch == config.FetchList {
-								well.jobs(c).RequestsPerMinute, asked = 4, 4*minutes
+								well.Jobs(c).RequestsPerMinute, asked = 4, 4*minutes
 							}
 							if trouble.change != nil {
-								trouble.change(troubled.jobs(c))
+								trouble.change(troubled.Jobs(c))
 							}
 						})
 						if trouble.api != nil {
@@ -121,7 +115,7 @@ func TestKindsAreApart(t *testing.T) {
 							if got := well.ups(s); got["up"] != jobs || len(got) != 1 {
 								t.Fatalf("scrape %d: of those that are well: %v", i, got)
 							}
-							if got := s[fmt.Sprintf("cohere_api_requests_per_minute_limit{resource=%q}", well.resource)]; got != float64(asked/minutes) {
+							if got := s[fmt.Sprintf("cohere_api_requests_per_minute_limit{resource=%q}", well.Name)]; got != float64(asked/minutes) {
 								t.Fatalf("scrape %d: their budget is %v", i, got)
 							}
 							if i == 0 {
@@ -132,9 +126,9 @@ func TestKindsAreApart(t *testing.T) {
 							}
 							if fetch == config.FetchList {
 								want := []string{
-									fmt.Sprintf(`cohere_list_fetch_error{reason=%q,resource=%q} 1`, trouble.reason, troubled.resource),
-									fmt.Sprintf(`cohere_list_up{resource=%q} 0`, troubled.resource),
-									fmt.Sprintf(`cohere_list_up{resource=%q} 1`, well.resource),
+									fmt.Sprintf(`cohere_list_fetch_error{reason=%q,resource=%q} 1`, trouble.reason, troubled.Name),
+									fmt.Sprintf(`cohere_list_up{resource=%q} 0`, troubled.Name),
+									fmt.Sprintf(`cohere_list_up{resource=%q} 1`, well.Name),
 								}
 								slices.Sort(want)
 								compare(t, "lists", s.text(false, "cohere_list_*"), strings.Join(want, "\n"))
@@ -148,12 +142,12 @@ func TestKindsAreApart(t *testing.T) {
 							t.Fatal(err)
 						}
 						counted := seriesOf(families)
-						name := fmt.Sprintf(`{code="200",endpoint=%q,resource=%q}`, fetch, well.resource)
+						name := fmt.Sprintf(`{code="200",endpoint=%q,resource=%q}`, fetch, well.Name)
 						if got := counted["cohere_api_requests_total"+name]; got != float64(asked) {
 							t.Errorf("%v counted", got)
 						}
 						for _, reason := range []string{"over_budget", "rate_limited", "deadline"} {
-							name := fmt.Sprintf(`cohere_fetches_skipped_total{reason=%q,resource=%q}`, reason, well.resource)
+							name := fmt.Sprintf(`cohere_fetches_skipped_total{reason=%q,resource=%q}`, reason, well.Name)
 							if got, ok := counted[name]; got != 0 || !ok {
 								t.Errorf("%s is %v", name, got)
 							}
@@ -172,7 +166,7 @@ func TestBudgetsOfBothKinds(t *testing.T) {
 		budgets := []int{7, 3}
 		b := newBothHarness(t, 10, func(c *config.Account) {
 			for i, k := range bothKinds {
-				k.jobs(c).RequestsPerMinute = float64(budgets[i])
+				k.Jobs(c).RequestsPerMinute = float64(budgets[i])
 			}
 		})
 		for i, k := range bothKinds {
@@ -182,11 +176,11 @@ func TestBudgetsOfBothKinds(t *testing.T) {
 		for i, k := range bothKinds {
 			times := b.requestsFor(k)
 			if len(times) != budgets[i]*minutes {
-				t.Errorf("%d requests for %s", len(times), k.resource)
+				t.Errorf("%d requests for %s", len(times), k.Name)
 			}
 			for j := budgets[i]; j < len(times); j++ {
 				if gap := times[j].Sub(times[j-budgets[i]]); gap < time.Minute {
-					t.Errorf("%s: more than %d requests in %v", k.resource, budgets[i], gap)
+					t.Errorf("%s: more than %d requests in %v", k.Name, budgets[i], gap)
 				}
 			}
 		}

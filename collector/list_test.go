@@ -17,27 +17,38 @@ import (
 
 // A list that fails is every job's failure, and no reason for single requests.
 func TestListFailures(t *testing.T) {
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newHarness(t, 2, func(c *config.Account) { c.EmbedJobs.Fetch = config.FetchList })
-				b.user.Fail(cohertest.List, f.fault)
-				want := []string{`cohere_list_up{resource="embed_jobs"} 1`, "cohere_up 1"}
-				if f.reason != "" {
-					want = []string{`cohere_list_up{resource="embed_jobs"} 0`, "cohere_up 0", `cohere_list_fetch_error{reason="` + f.reason + `",resource="embed_jobs"} 1`}
-				}
-				for i := range 2 {
-					want = append(want, upOf(fmt.Sprintf("job_id=\"job-%03d\"", i), f.reason)...)
-				}
-				slices.Sort(want)
-				got := b.scrape(15*time.Second).text(false, "cohere_list_*", "cohere_up", "cohere_embed_job_up", "cohere_embed_job_fetch_error")
-				compare(t, "series", got, strings.Join(want, "\n"))
-				if n := len(b.api.Requests()); n != 1 {
-					t.Errorf("%d requests", n)
-				}
-				b.checkSecret(key)
+	for _, k := range bothKinds {
+		for _, f := range faults {
+			t.Run(k.Name+"/"+f.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBothHarness(t, 2, func(c *config.Account) {
+						jobs := *k.Jobs(c)
+						jobs.Fetch, jobs.IDs = config.FetchList, []string{"a", "b"}
+						c.EmbedJobs, c.Batches = nil, nil
+						k.Watch(c, &jobs)
+					})
+					b.user.Add(cohertest.Job{ID: "a"}, cohertest.Job{ID: "b"})
+					b.user.AddBatches(cohertest.Batch{ID: "a"}, cohertest.Batch{ID: "b"})
+					b.user.Fail(k.list, f.fault)
+					want := []string{`cohere_list_up{resource="` + k.Name + `"} 1`, "cohere_up 1"}
+					if f.reason != "" {
+						want = []string{
+							`cohere_list_up{resource="` + k.Name + `"} 0`, "cohere_up 0",
+							`cohere_list_fetch_error{reason="` + f.reason + `",resource="` + k.Name + `"} 1`,
+						}
+					}
+					want = append(want, k.upOf("a", f.reason)...)
+					want = append(want, k.upOf("b", f.reason)...)
+					slices.Sort(want)
+					got := b.scrape(15*time.Second).text(false, "cohere_list_*", "cohere_up", "cohere_"+k.name+"_up", "cohere_"+k.name+"_fetch_error")
+					compare(t, "series", got, strings.Join(want, "\n"))
+					if n := len(b.api.Requests()); n != 1 {
+						t.Errorf("%d requests", n)
+					}
+					b.checkSecret(key)
+				})
 			})
-		})
+		}
 	}
 }
 
