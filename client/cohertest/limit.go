@@ -14,6 +14,7 @@ type Limit struct {
 	Per          time.Duration
 	RetryAfter   RetryAfter
 	CountRefused bool // refused requests use up the window too
+	Fixed        bool // windows begin at multiples of Per, instead of sliding
 }
 
 // RetryAfter is the form in which a refusal tells when to try again.
@@ -47,7 +48,7 @@ func (w *window) admit(now time.Time) *refusal {
 	}
 
 	old := 0
-	for old < len(w.used) && now.Sub(w.used[old]) >= w.limit.Per {
+	for old < len(w.used) && w.limit.over(w.used[old], now) {
 		old++
 	}
 	w.used = append(w.used[:0], w.used[old:]...)
@@ -61,10 +62,21 @@ func (w *window) admit(now time.Time) *refusal {
 	}
 
 	wait := w.limit.Per
-	if w.limit.Requests > 0 {
+	switch {
+	case w.limit.Fixed:
+		wait = now.Truncate(w.limit.Per).Add(w.limit.Per).Sub(now)
+	case w.limit.Requests > 0:
 		wait -= now.Sub(w.used[len(w.used)-w.limit.Requests])
 	}
 	return &refusal{limit: w.limit, wait: wait, now: now}
+}
+
+// over reports whether the window that a request used up is over.
+func (l Limit) over(used, now time.Time) bool {
+	if l.Fixed {
+		return !used.Truncate(l.Per).Equal(now.Truncate(l.Per))
+	}
+	return now.Sub(used) >= l.Per
 }
 
 func (r *refusal) answer(a *API, w http.ResponseWriter) {

@@ -141,7 +141,7 @@ func TestGateLateAnswers(t *testing.T) {
 		}
 		f.expect("d")
 		f.finish("d", accepted)
-		if got, want := f.change(), (schedule.Change{Opened: true, Learned: 80}); got != want {
+		if got, want := f.change(), (schedule.Change{Opened: true, Learned: 81}); got != want {
 			t.Errorf("the answer of the probe: %+v", got)
 		}
 		f.expect("e f")

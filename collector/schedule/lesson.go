@@ -18,7 +18,7 @@ type lesson struct {
 	budget int       // 0: nothing was learned, or it was lost again
 	since  time.Time // when the budget was learned or grew, or a refusal came after
 
-	first *permit // of the first refused request that is still to be learned from
+	until time.Time // when the first refusal came that is still to be learned from; zero: none
 }
 
 // learned returns what was learned where that is less than what is configured,
@@ -41,32 +41,26 @@ func (l *limit) note(p *permit, now time.Time) {
 			break
 		}
 	}
-	probe := l.refusals > 0 && p.given > l.closed
-	if !probe && (l.lesson.first == nil || p.given < l.lesson.first.given) {
-		l.lesson.first = p
+	if probe := l.refusals > 0 && p.given > l.closed; !probe && l.lesson.until.IsZero() {
+		l.lesson.until = now
 	}
 }
 
-// letIn counts the requests of the minute before the first refused one that were
-// not refused.
+// letIn counts the requests of the minute before the first refusal came that
+// were not refused.
 func (l *limit) letIn() (n int) {
-	for i := len(l.sent) - 1; i >= 0; i-- {
-		if first := l.sent[i]; first.permit == l.lesson.first.given {
-			for _, s := range l.sent[:i] {
-				if !s.refused && first.at.Sub(s.at) < time.Minute {
-					n++
-				}
-			}
-			return n
+	for _, s := range l.sent {
+		if age := l.lesson.until.Sub(s.at); age >= 0 && age < time.Minute && !s.refused {
+			n++
 		}
 	}
-	return 0
+	return n
 }
 
 // learn learns from refusals once all requests in flight are answered. It
 // returns the new budget, or 0.
 func (l *limit) learn(now time.Time) int {
-	if l.lesson.first == nil || l.permits > 0 {
+	if l.lesson.until.IsZero() || l.permits > 0 {
 		return 0
 	}
 	budget := max(1, int(math.Round(learnedShare*float64(l.letIn()))))

@@ -21,7 +21,7 @@ type limits struct {
 
 	learned int       // requests a minute that refusals taught; 0: none
 	taught  time.Time // when that was, or it grew, or a refusal came after
-	first   *sending  // the first refused request that is still to teach
+	until   time.Time // when the first refusal came that is still to teach
 }
 
 type writing struct {
@@ -58,23 +58,17 @@ func (l *limits) refused(s *sending) {
 		}
 	}
 	l.taught = time.Now()
-	if alone := l.refusals > 0 && s.given > l.closed; !alone && (l.first == nil || s.given < l.first.given) {
-		l.first = s
+	if alone := l.refusals > 0 && s.given > l.closed; !alone && l.until.IsZero() {
+		l.until = time.Now()
 	}
 }
 
-// letIn counts what was written within the minute before the first refused
-// request, and not refused. What was written longer ago than a window and a
-// minute, when something was written last, is forgotten.
+// letIn counts what was written within the minute before the first refusal came,
+// and not refused. What was written longer ago than a window and a minute, when
+// something was written last, is forgotten.
 func (l *limits) letIn() (n int) {
-	last := -1
-	for i, w := range l.written {
-		if w.given == l.first.given {
-			last = i
-		}
-	}
-	for i := range last {
-		if w := l.written[i]; !w.refused && l.written[last].at.Sub(w.at) < time.Minute {
+	for _, w := range l.written {
+		if !w.refused && !w.at.After(l.until) && l.until.Sub(w.at) < time.Minute {
 			n++
 		}
 	}
@@ -90,10 +84,10 @@ func (l *limits) forgetOld() {
 }
 
 // learn returns what refusals teach once nothing is in flight, 0 if that is no
-// news: four fifths of what was let in within the minute before the first, at
+// news: four fifths of what was let in within the minute before the first came, at
 // least 1, and never more than before.
 func (l *limits) learn() int {
-	if l.first == nil {
+	if l.until.IsZero() {
 		return 0
 	}
 	n := l.letIn()
@@ -101,7 +95,7 @@ func (l *limits) learn() int {
 	if before, _ := l.Budget(); before > 0 {
 		n = min(n, before)
 	}
-	l.learned, l.taught, l.first = n, time.Now(), nil
+	l.learned, l.taught, l.until = n, time.Now(), time.Time{}
 	l.changed++
 	return l.less()
 }
@@ -154,7 +148,7 @@ func (l *limits) close(clock int, retryAfter time.Duration) schedule.Change {
 
 func (l *limits) forget(clock int) {
 	l.closed, l.closedAt, l.opens, l.refusals = clock, time.Time{}, time.Time{}, 0
-	l.learned, l.first = 0, nil
+	l.learned, l.until = 0, time.Time{}
 }
 
 // used reports whether the budget is, if so many requests are still to be
