@@ -28,40 +28,60 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/web"
 )
 
-// serveVariable makes the test binary a simulated API with that many jobs, where
-// a benchmark is to measure only the one that asks.
+// serveVariable makes the test binary a simulated API with so many jobs of a
+// kind, "batches 100", where a benchmark is to measure only the one that asks.
 const serveVariable = "COHERE_EXPORTER_BENCHMARK_JOBS"
 
 func TestMain(m *testing.M) {
-	if n, err := strconv.Atoi(os.Getenv(serveVariable)); err == nil {
-		serveJobs(n)
+	if kind, n, ok := strings.Cut(os.Getenv(serveVariable), " "); ok {
+		n, err := strconv.Atoi(n)
+		if err != nil {
+			panic(err)
+		}
+		serveJobs(kind, n)
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// seriesPerJob of a job as the API's page shows it.
-const seriesPerJob = 19
+// seriesPerJob of an embed job as the API's page shows it, and of a completed
+// batch.
+var seriesPerJob = map[string]int{cohertest.EmbedJobs: 19, cohertest.Batches: 17}
 
 func benchmarkID(i int) string { return fmt.Sprintf("ebd-%016x", i) }
 
-// newAPI returns an API of n complete jobs.
-func newAPI(n int, script func(time.Time, *cohertest.Job)) *cohertest.API {
+// newAPI returns an API of n complete jobs of a kind. Those that grow are never
+// the same twice.
+func newAPI(kind string, n int, grow bool) *cohertest.API {
 	api := cohertest.New()
 	api.KeepRequests(1)
 	user := api.AddUser(key)
+	var tokens atomic.Int64
 	for i := range n {
-		user.Add(cohertest.Job{
+		job := cohertest.Job{
 			ID: benchmarkID(i), Status: "complete", Name: "nightly embedding", OutputDatasetID: "ds-out",
-			InputTokens: float64(1520 + i), OutputTokens: 1520, Script: script,
-		})
+			InputTokens: float64(1520 + i), OutputTokens: 1520,
+		}
+		batch := cohertest.Batch{
+			ID: job.ID, Status: "BATCH_STATUS_COMPLETED", Name: job.Name, OutputDatasetID: job.OutputDatasetID,
+			InputTokens: int64(1520 + i), OutputTokens: 1520, Records: 1000, SuccessfulRecords: 1000,
+		}
+		if grow {
+			job.Script = func(_ time.Time, j *cohertest.Job) { j.InputTokens = float64(tokens.Add(1)) }
+			batch.Script = func(_ time.Time, b *cohertest.Batch) { b.InputTokens = tokens.Add(1) }
+		}
+		if kind == cohertest.Batches {
+			user.AddBatches(batch)
+		} else {
+			user.Add(job)
+		}
 	}
 	return api
 }
 
 // serveJobs serves n jobs until standard input ends.
-func serveJobs(n int) {
-	server := newAPI(n, nil).Start()
+func serveJobs(kind string, n int) {
+	server := newAPI(kind, n, false).Start()
 	fmt.Println(server.URL)
 	io.Copy(io.Discard, os.Stdin)
 	server.Close()
@@ -69,25 +89,24 @@ func serveJobs(n int) {
 
 // startHere serves n jobs from this process, as net/http/httptest does, and
 // returns the URL.
-func startHere(b *testing.B, n int) string {
-	server := newAPI(n, nil).Start()
+func startHere(b *testing.B, kind string, n int) string {
+	server := newAPI(kind, n, false).Start()
 	b.Cleanup(server.Close)
 	return server.URL
 }
 
 // startGrowing is startHere with jobs that are never the same twice.
-func startGrowing(b *testing.B, n int) string {
-	var tokens atomic.Int64
-	server := newAPI(n, func(_ time.Time, j *cohertest.Job) { j.InputTokens = float64(tokens.Add(1)) }).Start()
+func startGrowing(b *testing.B, kind string, n int) string {
+	server := newAPI(kind, n, true).Start()
 	b.Cleanup(server.Close)
 	return server.URL
 }
 
 // startElsewhere starts a process that serves n jobs, and returns its URL.
-func startElsewhere(b *testing.B, n int) string {
+func startElsewhere(b *testing.B, kind string, n int) string {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serveVariable+"="+strconv.Itoa(n))
+	cmd.Env = append(os.Environ(), serveVariable+"="+kind+" "+strconv.Itoa(n))
 	stdin, _ := cmd.StdinPipe()
 	stdout, _ := cmd.StdoutPipe()
 	if err := cmd.Start(); err != nil {
@@ -104,20 +123,25 @@ func startElsewhere(b *testing.B, n int) string {
 	return strings.TrimSpace(url)
 }
 
-// handler returns /metrics of an exporter of n jobs in so many accounts.
-func handler(b *testing.B, url string, accounts, n int, settled time.Duration) http.Handler {
+// handler returns /metrics of an exporter of n jobs of a kind in so many
+// accounts. change may adapt what is watched.
+func handler(b *testing.B, url, kind string, accounts, n int, change func(*config.Jobs)) http.Handler {
 	b.Helper()
 	cfg := &config.Config{FromFile: accounts > 1}
 	for a := range accounts {
 		c := account(&cohertest.Server{URL: url}, key)
 		c.Timeout = model.Duration(time.Minute)
-		c.EmbedJobs.SettledInterval = model.Duration(settled)
-		c.EmbedJobs.RefreshInterval = c.EmbedJobs.SettledInterval
 		if cfg.FromFile {
 			c.Name = fmt.Sprintf("account-%02d", a)
 		}
 		for i := range n / accounts {
 			c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, benchmarkID(a*n/accounts+i))
+		}
+		if change != nil {
+			change(c.EmbedJobs)
+		}
+		if kind == cohertest.Batches {
+			c.Batches, c.EmbedJobs = c.EmbedJobs, nil
 		}
 		cfg.Accounts = append(cfg.Accounts, c)
 	}
@@ -190,25 +214,31 @@ func cpuTime() time.Duration {
 // a bare loop of as many requests. Both include the simulated API, but where it
 // is elsewhere.
 func BenchmarkFetch(b *testing.B) {
+	const jobs, batches = cohertest.EmbedJobs, cohertest.Batches
 	for _, n := range []int{10, 100, 1_000, 10_000} {
-		benchmarkFetch(b, fmt.Sprintf("jobs=%d", n), n, startHere)
+		benchmarkFetch(b, fmt.Sprintf("jobs=%d", n), jobs, n, startHere)
 	}
-	benchmarkFetch(b, "growing=1000", 1_000, startGrowing)
-	benchmarkFetch(b, "elsewhere=1000", 1_000, startElsewhere)
+	benchmarkFetch(b, "growing=1000", jobs, 1_000, startGrowing)
+	benchmarkFetch(b, "elsewhere=1000", jobs, 1_000, startElsewhere)
+	benchmarkFetch(b, "batches=1000", batches, 1_000, startHere)
+	benchmarkFetch(b, "growing-batches=1000", batches, 1_000, startGrowing)
+	benchmarkFetch(b, "elsewhere-batches=1000", batches, 1_000, startElsewhere)
 	// Each account has its own 20 requests under way.
 	b.Run("accounts=50/exporter", func(b *testing.B) {
-		h := handler(b, startHere(b, 10_000), 50, 10_000, 0)
-		perJob(b, 10_000, func() { scrapeHandler(b, h, seriesPerJob*10_000) })
+		h := handler(b, startHere(b, jobs, 10_000), jobs, 50, 10_000, nil)
+		perJob(b, 10_000, func() { scrapeHandler(b, h, seriesPerJob[jobs]*10_000) })
 	})
-	b.Run("accounts=50/bare", func(b *testing.B) { benchmarkBare(b, startHere(b, 10_000), 10_000, 50*20) })
+	b.Run("accounts=50/bare", func(b *testing.B) { benchmarkBare(b, startHere(b, jobs, 10_000), 10_000, 50*20) })
 }
 
-func benchmarkFetch(b *testing.B, name string, n int, start func(*testing.B, int) string) {
+func benchmarkFetch(b *testing.B, name, kind string, n int, start func(b *testing.B, kind string, n int) string) {
 	b.Run(name+"/exporter", func(b *testing.B) {
-		h := handler(b, start(b, n), 1, n, 0)
-		perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
+		h := handler(b, start(b, kind, n), kind, 1, n, nil)
+		perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
 	})
-	b.Run(name+"/bare", func(b *testing.B) { benchmarkBare(b, start(b, n), n, 20) })
+	if kind == cohertest.EmbedJobs {
+		b.Run(name+"/bare", func(b *testing.B) { benchmarkBare(b, start(b, kind, n), n, 20) })
+	}
 }
 
 func benchmarkBare(b *testing.B, url string, n, workers int) {
@@ -269,45 +299,76 @@ type bareJob struct {
 	} `json:"meta"`
 }
 
+// BenchmarkList is a whole scrape of jobs that the list says everything of:
+// embed jobs come at once, batches in pages of 1,000.
+func BenchmarkList(b *testing.B) {
+	const n = 10_000
+	for _, kind := range []string{cohertest.EmbedJobs, cohertest.Batches} {
+		b.Run(kind, func(b *testing.B) {
+			h := handler(b, startElsewhere(b, kind, n), kind, 1, 0, func(j *config.Jobs) {
+				discover := config.DefaultDiscover()
+				discover.MaxJobs = n
+				j.Discover = &discover
+			})
+			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
+		})
+	}
+}
+
 // BenchmarkServe is a scrape of settled jobs, all of it from memory, beside
 // promhttp serving as many series from plain gauges.
 func BenchmarkServe(b *testing.B) {
+	const jobs, batches = cohertest.EmbedJobs, cohertest.Batches
 	for _, n := range []int{100, 10_000} {
-		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, 1, n) })
+		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, jobs, 1, n) })
+		b.Run(fmt.Sprintf("batches=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, batches, 1, n) })
 		b.Run(fmt.Sprintf("jobs=%d/gauges", n), func(b *testing.B) {
 			h := plainGauges(n)
-			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
+			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[jobs]*n) })
 		})
 	}
-	b.Run("jobs=10000/accounts=50", func(b *testing.B) { benchmarkServe(b, 50, 10_000) })
+	b.Run("jobs=10000/accounts=50", func(b *testing.B) { benchmarkServe(b, jobs, 50, 10_000) })
 }
 
-func benchmarkServe(b *testing.B, accounts, n int) {
-	h := handler(b, startElsewhere(b, n), accounts, n, time.Hour)
-	perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob*n) })
+func benchmarkServe(b *testing.B, kind string, accounts, n int) {
+	h := handler(b, startElsewhere(b, kind, n), kind, accounts, n, fromMemory)
+	perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
+}
+
+// fromMemory has jobs fetched once.
+func fromMemory(j *config.Jobs) {
+	j.RefreshInterval = model.Duration(time.Hour)
+	j.SettledInterval = j.RefreshInterval
 }
 
 // BenchmarkMemory tells what remembering jobs takes, and the process after ten
-// scrapes. Run it alone.
+// scrapes. Run it alone, for one kind.
 func BenchmarkMemory(b *testing.B) {
-	const n = 10_000
-	for b.Loop() {
-		url := startElsewhere(b, n)
-		before := heap()
-		h := handler(b, url, 1, n, time.Hour)
-		for range 10 {
-			scrapeHandler(b, h, seriesPerJob*n)
-		}
-		status, _ := os.ReadFile("/proc/self/status")
-		for line := range strings.Lines(string(status)) {
-			if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-				kib, _ := strconv.Atoi(strings.Fields(value)[0])
-				b.ReportMetric(float64(kib)/1024, "resident-MiB")
+	for _, kind := range []string{cohertest.EmbedJobs, cohertest.Batches} {
+		b.Run(kind, func(b *testing.B) {
+			for b.Loop() {
+				benchmarkMemory(b, kind, 10_000)
 			}
-		}
-		b.ReportMetric(float64(heap()-before)/n, "held-B/job")
-		runtime.KeepAlive(h)
+		})
 	}
+}
+
+func benchmarkMemory(b *testing.B, kind string, n int) {
+	url := startElsewhere(b, kind, n)
+	before := heap()
+	h := handler(b, url, kind, 1, n, fromMemory)
+	for range 10 {
+		scrapeHandler(b, h, seriesPerJob[kind]*n)
+	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.Atoi(strings.Fields(value)[0])
+			b.ReportMetric(float64(kib)/1024, "resident-MiB")
+		}
+	}
+	b.ReportMetric(float64(heap()-before)/float64(n), "held-B/job")
+	runtime.KeepAlive(h)
 }
 
 func heap() uint64 {
@@ -329,7 +390,7 @@ func plainGauges(n int) http.Handler {
 	info := vec("info", "name", "model", "truncate", "input_dataset_id", "output_dataset_id")
 	api := vec("api_info", "version", "deprecated", "experimental")
 	var others []*prometheus.GaugeVec
-	for i := range seriesPerJob - 8 {
+	for i := range seriesPerJob[cohertest.EmbedJobs] - 8 {
 		others = append(others, vec(fmt.Sprintf("embed_job_number_%d_of_some_kind", i)))
 	}
 	for i := range n {
