@@ -29,7 +29,7 @@ ARG VERSION=unreleased
 ARG REVISION=unknown
 ARG BUILD_DATE
 LABEL org.opencontainers.image.title="cohere_exporter" \
-      org.opencontainers.image.description="Prometheus exporter for Cohere embed jobs" \
+      org.opencontainers.image.description="Prometheus exporter for Cohere embed jobs and batches" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \

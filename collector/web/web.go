@@ -183,7 +183,7 @@ func (o Options) reload(w http.ResponseWriter, r *http.Request) {
 func (o Options) landingPage() (http.Handler, error) {
 	return toolkit.NewLandingPage(toolkit.LandingConfig{
 		Name:        "cohere_exporter",
-		Description: "Prometheus exporter for Cohere embed jobs",
+		Description: "Prometheus exporter for Cohere embed jobs and batches",
 		Version:     version.Info(),
 		Profiling:   "false",
 		Links: []toolkit.LandingLinks{
