@@ -165,6 +165,7 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, endScrapes func(), 
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      web.WriteTimeout,
+		MaxHeaderBytes:    web.MaxHeaderBytes,
 		IdleTimeout:       45 * time.Second, // a client that left its answer unread in its buffers looks idle
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: web.WriteTimeout},
 		BaseContext: func(net.Listener) context.Context { // there is one: errors before are all that is logged

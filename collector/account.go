@@ -207,6 +207,7 @@ type watcher interface {
 	apply(setup)
 	collect(ctx context.Context, patient bool) resourceView
 	probe(ctx context.Context, id string) (v jobView, up bool)
+	overview(now time.Time) ResourceOverview
 	warn(text string)
 	cancel()
 	close()

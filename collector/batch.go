@@ -39,6 +39,8 @@ var batches = &kind[client.Batch]{
 	},
 	lacksTokens: func(entry *client.Batch) bool { return !entry.InputTokens.Valid && !entry.OutputTokens.Valid },
 
+	describeJob: describeBatch,
+
 	statuses: batchStatuses,
 	rows: []row[client.Batch]{
 		reported("cohere_batch_input_tokens", "Input tokens that the API counts for the batch, and bills.",
@@ -72,6 +74,21 @@ var batches = &kind[client.Batch]{
 			},
 		},
 	},
+}
+
+func describeBatch(b *client.Batch) Description {
+	var more details
+	more.text("Input dataset", b.InputDatasetID)
+	more.text("Output dataset", b.OutputDatasetID)
+	more.time("Last change", b.UpdatedAt)
+	return Description{
+		Model:       b.Model,
+		InputTokens: b.InputTokens.Optional, OutputTokens: b.OutputTokens.Optional,
+		Records:  &Records{b.Records.Optional, b.SuccessfulRecords.Optional, b.FailedRecords.Optional},
+		Reason:   b.StatusReason,
+		IfFailed: "The API gives no reason. Look at the input dataset and at the records that failed, then start the batch again.",
+		More:     more,
+	}
 }
 
 var batchStatuses = []string{

@@ -406,3 +406,26 @@ func plainGauges(n int) http.Handler {
 	}
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
+
+// BenchmarkJobsPage is the page of 200 of 10,000 jobs.
+func BenchmarkJobsPage(b *testing.B) {
+	const n = 10_000
+	jobs := cohertest.EmbedJobs
+	h := handler(b, startHere(b, jobs, n), jobs, 1, n, fromMemory)
+	scrapeHandler(b, h, seriesPerJob[cohertest.EmbedJobs]*n)
+	for _, query := range []string{"", "?page=25", "?q=nightly", "?q=no+such+job"} {
+		b.Run("query="+query, func(b *testing.B) {
+			r, _ := http.NewRequest(http.MethodGet, "/jobs"+query, nil)
+			b.ReportAllocs()
+			cpu := cpuTime()
+			for b.Loop() {
+				w := &discard{header: http.Header{}}
+				h.ServeHTTP(w, r)
+				if w.code != 0 && w.code != http.StatusOK {
+					b.Fatalf("status %d", w.code)
+				}
+			}
+			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/1e6, "cpu-ms/page")
+		})
+	}
+}

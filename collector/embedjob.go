@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -46,6 +47,8 @@ var embedJobs = &kind[client.EmbedJob]{
 		}
 	},
 	lacksTokens: func(entry *client.EmbedJob) bool { return entry.Meta.BilledUnits == client.BilledUnits{} },
+
+	describeJob: describeEmbedJob,
 
 	statuses: embedJobStatuses,
 	rows: []row[client.EmbedJob]{
@@ -97,6 +100,37 @@ var embedJobs = &kind[client.EmbedJob]{
 var embedJobStatuses = []string{
 	string(client.Cancelled), string(client.Cancelling), string(client.Complete),
 	string(client.Failed), string(client.Processing), unknownStatus,
+}
+
+func describeEmbedJob(j *client.EmbedJob) Description {
+	var more details
+	more.text("Input dataset", j.InputDatasetID)
+	more.text("Output dataset", j.OutputDatasetID)
+	more.text("Truncate", j.Truncate)
+	billed := &j.Meta.BilledUnits
+	more.nonZero("Billed images", billed.Images)
+	more.nonZero("Billed image tokens", billed.ImageTokens)
+	more.nonZero("Billed search units", billed.SearchUnits)
+	more.nonZero("Billed classifications", billed.Classifications)
+	more.nonZero("Billed pages", billed.Pages)
+	more.number("Input tokens used", j.Meta.Tokens.InputTokens)
+	more.number("Output tokens used", j.Meta.Tokens.OutputTokens)
+	more.number("Cached tokens", j.Meta.CachedTokens)
+	version := j.Meta.APIVersion.Version
+	if j.Meta.APIVersion.Deprecated.Value {
+		version += " (deprecated)"
+	}
+	if j.Meta.APIVersion.Experimental.Value {
+		version += " (experimental)"
+	}
+	more.text("API version", strings.TrimSpace(version))
+	return Description{
+		Model:       j.Model,
+		InputTokens: billed.InputTokens, OutputTokens: billed.OutputTokens,
+		IfFailed: "The API gives no reason. Look at the input dataset, then start the job again.",
+		Warnings: j.Meta.Warnings,
+		More:     more,
+	}
 }
 
 // yesOrNo is the label of what the API may leave out.

@@ -43,6 +43,8 @@ type watch[T any] struct {
 	warned   map[string]bool // the API's warnings that were logged
 	empty    bool            // the log says that there is no job
 	timedOut bool            // a request did, since the last pass began
+	scraped  time.Time       // when the last scrape ended
+	lastPass schedule.Pass   // of that scrape
 	closed   bool
 }
 
@@ -223,7 +225,10 @@ func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
 	if suspect != nil { // a connection may have become a black hole
 		suspect.CloseIdleConnections()
 	}
-	look := func(p schedule.Pass) { r = w.look(p) }
+	look := func(p schedule.Pass) {
+		r = w.look(p)
+		w.scraped, w.lastPass = time.Now(), p
+	}
 	if patient {
 		w.scheduler.WaitOut(ctx, w.progress(), look)
 	} else {

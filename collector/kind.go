@@ -37,6 +37,9 @@ type kind[T any] struct {
 	// the job itself may tell.
 	lacksTokens func(entry *T) bool
 
+	// describeJob says in words what a page shows of a job.
+	describeJob func(*T) Description
+
 	// statuses are the values of the label "status", sorted; unknownStatus is
 	// among them.
 	statuses []string

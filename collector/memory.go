@@ -26,6 +26,7 @@ type job[T any] struct {
 	values    []series.Gauge
 	success   *series.Gauge // when the last success was
 	changed   *series.Gauge // when the status changed, if it did
+	changedAt time.Time
 	upGauge   [2]series.Gauge
 	failure   *series.Gauge // with the reason that it holds
 	failureOf client.Reason
@@ -52,7 +53,7 @@ func (j *job[T]) succeed(got *T, began time.Time, p policy) (before, now string)
 	j.success = &success
 	if before != now {
 		changed := j.statusChanged.Gauge(j.labels, series.Seconds(began))
-		j.changed = &changed
+		j.changed, j.changedAt = &changed, began
 	}
 	if j.last == nil || !j.equal(got, j.last) {
 		j.last = got
@@ -84,6 +85,7 @@ func (j *job[T]) fail(reason client.Reason) {
 	j.reason = reason
 	if reason == client.NotFound {
 		j.fetched, j.last, j.values, j.changed = time.Time{}, nil, nil, nil
+		j.changedAt = time.Time{}
 		j.settled, j.confirmed, j.lacksTokens, j.tokensKnown = false, false, false, false
 	}
 }

@@ -696,27 +696,69 @@ func writeCertificate(t *testing.T, dir string, more ...string) *http.Client {
 	return client
 }
 
+// The web configuration file covers every path, and wins over the headers that
+// pages have by themselves.
 func TestProgramTLSAndBasicAuth(t *testing.T) {
 	dir := t.TempDir()
-	client := writeCertificate(t, dir, "basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}") // correct horse
-	e := startExporter(t, nil, "--demo", "--web.config.file="+filepath.Join(dir, "web.yml"))
-	for password, want := range map[string]int{"": 401, "wrong": 401, "correct horse": 200} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(e.url, "http:", "https:", 1)+"/metrics", nil)
-		if err != nil {
-			t.Fatal(err)
+	client := writeCertificate(t, dir,
+		"basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}", // correct horse
+		"http_server_config: {headers: {Content-Security-Policy: default-src 'self'}}")
+	e := startExporter(t, nil, "--demo", "--web.enable-lifecycle", "--web.config.file="+filepath.Join(dir, "web.yml"))
+	for path, want := range map[string]string{
+		"/":                                  "cohere_exporter",
+		"/jobs":                              "Every job",
+		"/metrics":                           "cohere_up 1",
+		"/metrics?jobs=0":                    "cohere_api_requests_total",
+		"/probe?job_id=ebd-3f1c8a90b7d24e65": "cohere_up 1",
+		"/-/healthy":                         "healthy",
+		"/-/ready":                           "ready",
+		"/-/reload":                          "Method Not Allowed",
+		"/nothing":                           "not found",
+	} {
+		for _, password := range []string{"", "wrong", "correct horse"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(e.url, "http:", "https:", 1)+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if password != "" {
+				req.SetBasicAuth("prometheus", password)
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if policy := resp.Header.Get("Content-Security-Policy"); policy != "default-src 'self'" {
+				t.Errorf("%s: the policy is %q", path, policy)
+			}
+			if password != "correct horse" {
+				if resp.StatusCode != http.StatusUnauthorized || string(body) != "Unauthorized\n" {
+					t.Errorf("%s with password %q: %s, %s", path, password, resp.Status, body)
+				}
+			} else if !strings.Contains(string(body), want) {
+				t.Errorf("%s: %s without %q: %s", path, resp.Status, want, body)
+			}
 		}
-		if password != "" {
-			req.SetBasicAuth("prometheus", password)
+		if resp := e.do(t, http.MethodGet, path); resp.StatusCode != http.StatusBadRequest || !strings.Contains(resp.body, "HTTPS server") {
+			t.Errorf("%s without TLS: %s, %s", path, resp.Status, resp.body)
 		}
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != want || err != nil || strings.Contains(string(body), "cohere_up 1") != (want == 200) {
-			t.Errorf("with password %q: %s, %v", password, resp.Status, err)
-		}
+	}
+}
+
+func TestProgramLimitsRequests(t *testing.T) {
+	e := startExporter(t, nil, "--demo")
+	if resp := e.do(t, http.MethodGet, "/jobs", "Cookie", strings.Repeat("x", 20<<10)); resp.StatusCode != http.StatusOK {
+		t.Errorf("headers of 20 KiB: %s", resp.Status)
+	}
+	if resp := e.do(t, http.MethodGet, "/jobs", "Cookie", strings.Repeat("x", 40<<10)); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("headers of 40 KiB: %s", resp.Status)
+	}
+	if resp := e.do(t, http.MethodGet, "/jobs?q="+strings.Repeat("x", 40<<10)); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("an address of 40 KiB: %s", resp.Status)
 	}
 }
 

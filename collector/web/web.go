@@ -15,8 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/cohere-exporter/cohere_exporter/collector"
 )
@@ -24,6 +22,7 @@ import (
 // Paths of the routes that are not the metrics.
 const (
 	landingPath = "/"
+	jobsPath    = "/jobs"
 	probePath   = "/probe"
 	healthyPath = "/-/healthy"
 	readyPath   = "/-/ready"
@@ -59,17 +58,14 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle(get(o.MetricsPath), o.metrics())
 	mux.Handle(get(probePath), o.probe())
+	mux.Handle(get(jobsPath), o.jobs())
 	mux.Handle(get(healthyPath), text("cohere_exporter is healthy.\n"))
 	mux.Handle(get(readyPath), text("cohere_exporter is ready.\n"))
 	if o.Reload != nil {
 		mux.HandleFunc("POST "+reloadPath, o.reload)
 	}
 	if o.MetricsPath != landingPath {
-		landing, err := o.landingPage()
-		if err != nil {
-			return nil, err
-		}
-		mux.Handle(get(landingPath), landing)
+		mux.Handle(get(landingPath), o.landing())
 	}
 	return answered(mux, o.Logger), nil
 }
@@ -79,7 +75,7 @@ func CheckMetricsPath(p string) error {
 	switch {
 	case !strings.HasPrefix(p, "/"), strings.ContainsAny(p, "{}?#%<>\"' \t\r\n"), path.Clean(p) != p:
 		return fmt.Errorf("%q is not a path like /metrics", p)
-	case slices.Contains([]string{healthyPath, readyPath, reloadPath, probePath, "/jobs"}, p):
+	case slices.Contains([]string{healthyPath, readyPath, reloadPath, probePath, jobsPath}, p):
 		return fmt.Errorf("%s is another page's path", p)
 	}
 	return nil
@@ -178,19 +174,4 @@ func (o Options) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "Configuration reloaded.")
-}
-
-func (o Options) landingPage() (http.Handler, error) {
-	return toolkit.NewLandingPage(toolkit.LandingConfig{
-		Name:        "cohere_exporter",
-		Description: "Prometheus exporter for Cohere embed jobs and batches",
-		Version:     version.Info(),
-		Profiling:   "false",
-		Links: []toolkit.LandingLinks{
-			{Address: o.MetricsPath, Text: "Metrics", Description: "Every job, and the exporter's own metrics"},
-			{Address: o.MetricsPath + "?jobs=0", Text: "Own metrics", Description: "Only the exporter's own; asks the API nothing"},
-			{Address: healthyPath, Text: "Healthy"},
-			{Address: readyPath, Text: "Ready"},
-		},
-	})
 }

@@ -91,7 +91,7 @@ func expect(t *testing.T, rec *httptest.ResponseRecorder, status int, want ...st
 func TestRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, api := newHandler(t, nil)
-		expect(t, serve(t, h, "GET", "/"), 200, `href="/metrics"`, `href="/metrics?jobs=0"`, `href="/-/healthy"`, `href="/-/ready"`, "!/debug/pprof")
+		expect(t, serve(t, h, "GET", "/"), 200, `href="./jobs"`, `href="./metrics"`, `href="./metrics?jobs=0"`, `href="./-/healthy"`, `href="./-/ready"`, "!/debug/pprof")
 		expect(t, serve(t, h, "GET", "/-/healthy"), 200, "healthy")
 		expect(t, serve(t, h, "GET", "/-/ready"), 200, "ready")
 		expect(t, serve(t, h, "GET", "/metrics?jobs=0"), 200, "cohere_api_requests_total", "!cohere_up", "!job_id")
@@ -126,7 +126,7 @@ func TestMetricsPath(t *testing.T) {
 		expect(t, serve(t, other, "GET", "/some/where"), 200, "\ncohere_up 0\n")
 		expect(t, serve(t, other, "GET", "/some"), 404)
 		expect(t, serve(t, other, "GET", "/metrics"), 404)
-		expect(t, serve(t, other, "GET", "/"), 200, `href="/some/where"`)
+		expect(t, serve(t, other, "GET", "/"), 200, `href="./some/where"`)
 	})
 	for _, path := range []string{
 		"", "metrics", "/metrics/", "//", "/a b", "/{name}", "/a?b", "/a#b", "/-/healthy", "/-/ready", "/-/reload", "/probe", "/jobs",

@@ -1,0 +1,201 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/client"
+	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
+)
+
+// Overview is what is known at one moment, for people. It does not change.
+type Overview struct {
+	Taken    time.Time
+	Accounts []AccountOverview // by name
+}
+
+// AccountOverview is what is known of an account.
+type AccountOverview struct {
+	Name      string             // "" with flags
+	Resources []ResourceOverview // one for each kind that is watched
+}
+
+// ResourceOverview is what is known of the jobs of one kind in one account. What
+// it says of failures was so at the last scrape.
+type ResourceOverview struct {
+	Name     string   // as in the label "resource"
+	ID       string   // the label with a job's ID
+	Statuses []string // that a job may have, sorted
+
+	Scraped   time.Time // when the last scrape ended; zero: there was none
+	Requests  schedule.State
+	ListError client.Reason // why the list cannot be fetched, where it is used
+	FileError []string      // job files and patterns that are not in use
+	Discovers bool
+	Dropped   int           // jobs found by discovery and left out
+	Jobs      []JobOverview // by ID
+}
+
+// JobOverview is what is known of a job. What the API says is kept here even
+// when it has become too old for a scrape.
+type JobOverview struct {
+	ID      string
+	Name    string
+	Status  string // one of its kind's; "": nothing is known
+	Settled bool
+	Created time.Time // zero: not reported
+
+	Waiting bool          // it was not asked for yet, which is no failure
+	Error   client.Reason // why it cannot be fetched, or is too old; "": it can, or waits
+	Stale   bool          // what is known has become too old for a scrape
+	Fetched time.Time     // when the last successful request was sent; zero: never, or not found
+	Changed time.Time     // when the status was first seen after another; zero: never
+
+	describe func() Description
+}
+
+// Describe returns what else the API says of the job.
+func (j *JobOverview) Describe() Description {
+	if j.describe == nil {
+		return Description{}
+	}
+	return j.describe()
+}
+
+// Description is what the API says of a job, in the words of its kind. What it
+// left out is empty.
+type Description struct {
+	Model                     string
+	InputTokens, OutputTokens client.Optional[float64] // billed
+	Records                   *Records                 // nil where the kind has none
+	Reason                    string                   // of the status
+	IfFailed                  string                   // what to do if the job failed
+	Warnings                  []string
+	More                      []Detail // the rest
+}
+
+// Records are what became of the records of a job.
+type Records struct{ All, Successful, Failed client.Optional[float64] }
+
+// Detail is something that the API says of a job. Value is a string, a float64 or
+// a time.Time.
+type Detail struct {
+	Name  string
+	Value any
+}
+
+// details collects what the API did not leave out.
+type details []Detail
+
+func (d *details) text(name, value string) {
+	if value != "" {
+		*d = append(*d, Detail{name, value})
+	}
+}
+
+func (d *details) number(name string, value client.Optional[float64]) {
+	if value.Valid {
+		*d = append(*d, Detail{name, value.Value})
+	}
+}
+
+// nonZero is for what a job normally has none of.
+func (d *details) nonZero(name string, value client.Optional[float64]) {
+	if value.Value != 0 {
+		d.number(name, value)
+	}
+}
+
+func (d *details) time(name string, value client.Optional[time.Time]) {
+	if value.Valid {
+		*d = append(*d, Detail{name, value.Value})
+	}
+}
+
+// Overview returns what is known now.
+func (s *Set) Overview() *Overview {
+	o := &Overview{Taken: time.Now()}
+	for _, a := range s.watched() {
+		view := AccountOverview{}
+		if s.fromFile {
+			view.Name = a.config.Name
+		}
+		for _, w := range a.watches {
+			if w != nil {
+				view.Resources = append(view.Resources, w.overview(o.Taken))
+			}
+		}
+		o.Accounts = append(o.Accounts, view)
+	}
+	return o
+}
+
+// overview takes pointers while it holds the lock, and looks at them after that.
+func (w *watch[T]) overview(now time.Time) ResourceOverview {
+	r := ResourceOverview{Name: w.families.resource, ID: w.families.id, Statuses: w.families.statuses}
+	var said []*T
+	w.scheduler.Do(func() {
+		r.Scraped, r.Requests = w.scraped, w.scheduler.State(now)
+		r.Discovers, r.Dropped = w.policy.discover, w.ids.dropped
+		r.ListError = w.listError()
+		r.FileError = w.fileErrors()
+		r.Jobs, said = make([]JobOverview, len(w.sorted)), make([]*T, len(w.sorted))
+		for i, j := range w.sorted {
+			r.Jobs[i], said[i] = w.jobOverview(j), j.last
+		}
+	})
+	for i, last := range said {
+		if last == nil {
+			continue
+		}
+		j, h := &r.Jobs[i], w.families.head(last)
+		j.Name, j.Status, j.Settled = h.name, h.status, h.settled
+		if h.created.Valid {
+			j.Created = h.created.Value
+		}
+		j.describe = func() Description { return w.families.describeJob(last) }
+	}
+	return r
+}
+
+func (w *watch[T]) jobOverview(j *job[T]) JobOverview {
+	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason}
+	if !w.scraped.IsZero() {
+		_, v.Error = w.state(j, w.scraped, w.lastPass, w.policy)
+		v.Stale = j.last != nil && !w.servable(j, w.scraped, w.lastPass, w.policy)
+	}
+	// Where nothing says why there is no answer, none was asked for.
+	v.Waiting = j.fetched.IsZero() && j.reason == "" && w.list.reason == "" &&
+		j.task.Why() == schedule.NotSkipped && w.list.task.Why() == schedule.NotSkipped
+	if v.Waiting {
+		v.Error = ""
+	}
+	return v
+}
+
+func (w *watch[T]) listError() client.Reason {
+	if w.scraped.IsZero() || !w.policy.usesList() {
+		return ""
+	}
+	_, reason := w.listState(w.scraped, w.lastPass)
+	return reason
+}
+
+// fileErrors returns the job files and patterns whose present content is not in
+// use.
+func (w *watch[T]) fileErrors() (paths []string) {
+	if w.setup.files == nil {
+		return nil
+	}
+	found := w.setup.files.Result()
+	for _, file := range found.Files {
+		if file.Err != nil {
+			paths = append(paths, file.Path)
+		}
+	}
+	for _, pattern := range found.Patterns {
+		if pattern.Err != nil {
+			paths = append(paths, pattern.Path)
+		}
+	}
+	return paths
+}
