@@ -344,7 +344,7 @@ Newest values 0 s old, oldest of a running job 0 s
 search · batches
 ✕ 1 of 1 job cannot be fetched
 1 job: The API refuses requests (429).
-1 request in the last minute, without a budget
+1 of 1 request in the last minute
 ! The API refused requests; asks again in 40 s
 No values yet`)
 		time.Sleep(61 * time.Second)
