@@ -21,6 +21,7 @@ const alertmanagerFile = "alertmanager/alertmanager.yml"
 type notification struct {
 	Receiver    string            `json:"receiver"`
 	Status      string            `json:"status"`
+	GroupKey    string            `json:"groupKey"`
 	GroupLabels map[string]string `json:"groupLabels"`
 	Alerts      []struct {
 		Status      string            `json:"status"`
