@@ -45,10 +45,9 @@ type limit struct {
 	configured Limits
 	lesson     lesson // what refusals taught
 
-	permits     int       // given, and not given back yet
-	reserved    int       // of these, neither used nor given up yet
-	sent        []sending // requests of the last window, oldest first, and the latest
-	refusedSent int       // of these, refused
+	permits  int       // given, and not given back yet
+	reserved int       // of these, neither used nor given up yet
+	sent     []sending // requests of the last window, oldest first, and the latest
 
 	closed   uint64    // when the gate last closed, on the clock
 	opens    time.Time // when it may open

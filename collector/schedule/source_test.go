@@ -55,7 +55,7 @@ func (f *fake) earn() {
 	answer := f.answer
 	f.answer, f.tasks = always(accepted), append(f.tasks, warm)
 	for range 100 {
-		f.WaitFor(f.t.Context(), func(p schedule.Pass) []schedule.Wish {
+		f.WaitFor(f.t.Context(), func(schedule.Pass) []schedule.Wish {
 			return []schedule.Wish{{Task: &warm.Task}}
 		}, func(schedule.Pass) {})
 	}
