@@ -214,6 +214,25 @@ func TestListInterruptedByDeadline(t *testing.T) {
 	})
 }
 
+// What a refusal keeps from a scrape, later ones go on with, too.
+func TestListInterruptedByRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatchHarness(t, 6, 2, nil)
+		b.user.LimitBatches(cohertest.Limit{Requests: 2, Per: time.Minute, RetryAfter: cohertest.Seconds})
+		for i, want := range []string{
+			"0 2 4: rate_limited, -, -",
+			": rate_limited, -, -",
+			"4: up 1, 0, 60",
+		} {
+			at(time.Duration(i) * 30 * time.Second)
+			s := b.scrape(time.Second)
+			if got := fmt.Sprintf("%s: %s, %s, %s", b.asked(), s.listState(), s.batchState(0), s.batchState(5)); got != want {
+				t.Errorf("scrape %d: %s, not %s", i, got, want)
+			}
+		}
+	})
+}
+
 // A list in the middle of its pages ranks as an active batch does: it takes
 // turns with those that it lacks, and goes before what is not found.
 func TestListRanksAsActive(t *testing.T) {
