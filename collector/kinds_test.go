@@ -193,6 +193,34 @@ func TestBudgetsOfBothKinds(t *testing.T) {
 	})
 }
 
+// What refusals of one kind teach holds for that kind.
+func TestKindsLearnApart(t *testing.T) {
+	for i, refused := range bothKinds {
+		well := bothKinds[1-i]
+		t.Run(refused.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const minutes = 5
+				b := newBothHarness(t, 40, nil)
+				refused.limit(b.user, cohertest.Limit{Requests: 10, Per: time.Minute, RetryAfter: cohertest.Seconds})
+				b.every(time.Minute, minutes, func(i int, s series) {
+					budget := func(k kindOf) float64 {
+						return s[fmt.Sprintf("cohere_api_requests_per_minute_limit{resource=%q}", k.Name)]
+					}
+					if got := budget(refused); i == 0 && got != 8 || got >= 40 {
+						t.Errorf("scrape %d: the budget of the kind that is refused is %v", i, got)
+					}
+					if got := budget(well); got != 40 || well.ups(s)["up"] != 40 {
+						t.Errorf("scrape %d: that of the other is %v, and %v", i, got, well.ups(s))
+					}
+				})
+				if n := len(b.requestsFor(well)); n != 40*minutes {
+					t.Errorf("%d requests for the kind that is well", n)
+				}
+			})
+		})
+	}
+}
+
 // A kind that an account does not watch has none of its series, not even once
 // it did.
 func TestSeriesOfWatchedKindsOnly(t *testing.T) {
