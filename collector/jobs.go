@@ -45,6 +45,7 @@ type watch[T any] struct {
 	timedOut bool            // a request did, since the last pass began
 	scraped  time.Time       // when the last scrape ended
 	lastPass schedule.Pass   // of that scrape
+	probedAt time.Time       // when the last probe ended
 	closed   bool
 }
 

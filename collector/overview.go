@@ -26,13 +26,13 @@ type ResourceOverview struct {
 	ID       string   // the label with a job's ID
 	Statuses []string // that a job may have, sorted
 
-	Scraped   time.Time // when the last scrape ended; zero: there was none
+	Scraped   time.Time // when the last scrape or probe ended; zero: there was none
 	Requests  schedule.State
 	ListError client.Reason // why the list cannot be fetched, where it is used
 	FileError []string      // job files and patterns that are not in use
 	Discovers bool
 	Dropped   int           // jobs found by discovery and left out
-	Jobs      []JobOverview // by ID
+	Jobs      []JobOverview // those that are watched by ID, then those that are probed
 }
 
 // JobOverview is what is known of a job. What the API says is kept here even
@@ -44,6 +44,7 @@ type JobOverview struct {
 	Settled bool
 	Created time.Time // zero: not reported
 
+	Probed  bool          // it is not watched
 	Waiting bool          // it was not asked for yet, which is no failure
 	Error   client.Reason // why it cannot be fetched, or is too old; "": it can, or waits
 	Stale   bool          // what is known has become too old for a scrape
@@ -135,12 +136,21 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 	var said []*T
 	w.scheduler.Do(func() {
 		r.Scraped, r.Requests = w.scraped, w.scheduler.State(now)
+		if w.probedAt.After(r.Scraped) {
+			r.Scraped = w.probedAt
+		}
 		r.Discovers, r.Dropped = w.policy.discover, w.ids.dropped
 		r.ListError = w.listError()
 		r.FileError = w.fileErrors()
-		r.Jobs, said = make([]JobOverview, len(w.sorted)), make([]*T, len(w.sorted))
-		for i, j := range w.sorted {
-			r.Jobs[i], said[i] = w.jobOverview(j), j.last
+		n := len(w.sorted) + len(w.probed)
+		r.Jobs, said = make([]JobOverview, 0, n), make([]*T, 0, n)
+		for _, j := range w.sorted {
+			r.Jobs, said = append(r.Jobs, w.jobOverview(j)), append(said, j.last)
+		}
+		for _, j := range w.probed {
+			if w.jobs[j.task.ID] == nil && now.Sub(j.probed) < probedFor {
+				r.Jobs, said = append(r.Jobs, w.probedOverview(j, now)), append(said, j.last)
+			}
 		}
 	})
 	for i, last := range said {
@@ -169,6 +179,18 @@ func (w *watch[T]) jobOverview(j *job[T]) JobOverview {
 	if v.Waiting {
 		v.Error = ""
 	}
+	return v
+}
+
+// probedOverview is for a job that is not watched. Nothing but its own requests
+// tells of it.
+func (w *watch[T]) probedOverview(j *job[T], now time.Time) JobOverview {
+	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason, Probed: true}
+	v.Stale = j.last != nil && !w.policy.servable(&j.known, now)
+	if why := j.task.Why(); v.Error == "" && (v.Stale || j.fetched.IsZero()) && why != schedule.NotSkipped {
+		v.Error = reasonOf(why)
+	}
+	v.Waiting = j.fetched.IsZero() && v.Error == ""
 	return v
 }
 

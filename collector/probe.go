@@ -103,6 +103,7 @@ func (w *watch[T]) probe(ctx context.Context, id string) (v jobView, up bool) {
 		now := time.Now()
 		j, policy := w.forProbe(id, now)
 		v, up = w.view(j, now, p, policy)
+		w.probedAt = now
 	})
 	return v, up
 }

@@ -125,9 +125,10 @@ func (f filter) admits(r *row) bool {
 type (
 	jobsPage struct {
 		page
-		Resources   []resourceCard
-		Folded      string // what is said in place of the cards
-		Refresh     int    // seconds; 0: not by itself
+		Cards       []resourceCard
+		Folded      []resourceCard // those that are well, where there are many
+		FoldedWords string
+		Refresh     int // seconds; 0: not by itself
 		RefreshLink string
 
 		Watched   int
@@ -180,8 +181,8 @@ type (
 		Details                  []detail
 	}
 	recordsCell struct {
-		Words string
-		Bar   []segment
+		Successful, Rest string
+		Bar              []segment
 	}
 	trouble struct{ Class, What, Do string }
 	detail  struct {
@@ -316,35 +317,29 @@ func (s *selection) selected(value string) {
 	}
 }
 
-// addCards adds what is known of accounts and kinds.
+// addCards adds what is known of accounts and kinds. Where there are many, those
+// that are well are folded.
 func (p *jobsPage) addCards(view *collector.Overview, f filter) {
-	bad := 0
 	for _, a := range view.Accounts {
 		for i := range a.Resources {
 			if r := &a.Resources[i]; f.admitsResource(a.Name, r.Name) {
-				card := newResourceCard(a.Name, r, view.Taken)
-				if card.Bad {
-					bad++
-				}
-				p.Resources = append(p.Resources, card)
+				p.Cards = append(p.Cards, newResourceCard(a.Name, r, view.Taken))
 			}
 		}
 	}
-	if n := len(p.Resources); n > manyCards {
-		p.Folded = fmt.Sprintf("%d kinds of jobs in %s, %s", n, count(len(view.Accounts), "account", "accounts"), "all of them well")
-		if bad > 0 {
-			p.Folded = strings.TrimSuffix(p.Folded, "all of them well") + fmt.Sprintf("%d of them with trouble", bad)
+	if len(p.Cards) <= manyCards {
+		return
+	}
+	all := p.Cards
+	p.Cards = nil
+	for _, c := range all {
+		if c.Bad {
+			p.Cards = append(p.Cards, c)
+		} else {
+			p.Folded = append(p.Folded, c)
 		}
-		slices.SortStableFunc(p.Resources, func(a, b resourceCard) int { return cmp.Compare(rank(a), rank(b)) })
 	}
-}
-
-// rank puts what is in trouble first.
-func rank(c resourceCard) int {
-	if c.Bad {
-		return 0
-	}
-	return 1
+	p.FoldedWords = number(float64(len(p.Folded))) + " without trouble"
 }
 
 func newResourceCard(account string, r *collector.ResourceOverview, now time.Time) resourceCard {
@@ -444,9 +439,9 @@ func ages(jobs []collector.JobOverview, now time.Time) string {
 	case newest.IsZero():
 		return "No values yet"
 	case oldest.IsZero():
-		return "Newest values " + duration(now.Sub(newest)) + " old; no job is running"
+		return "Newest values " + duration(now.Sub(newest)) + " old"
 	}
-	return "Newest values " + duration(now.Sub(newest)) + " old, oldest of a running job " + duration(now.Sub(oldest))
+	return "Newest values " + duration(now.Sub(newest)) + " old, oldest running " + duration(now.Sub(oldest))
 }
 
 // part is what a segment stands for.
@@ -481,6 +476,9 @@ func newJobRow(r *row, now time.Time) jobRow {
 		Model: short(d.Model, maxCell), In: optional(d.InputTokens), Out: optional(d.OutputTokens),
 		Running: r.Status != "" && !r.Settled && !r.Created.IsZero(),
 		Old:     r.Stale,
+	}
+	if r.Probed {
+		v.Kind += ", probed"
 	}
 	switch {
 	case r.state == unfetched:
@@ -522,13 +520,15 @@ func newRecordsCell(r *collector.Records, settled bool) *recordsCell {
 	if settled {
 		rest.class, what = "warn", " missing"
 	}
-	cell := &recordsCell{Words: number(successful.value) + " of " + number(r.All.Value) + " successful"}
+	cell := &recordsCell{Successful: number(successful.value) + " of " + number(r.All.Value) + " successful"}
+	var others []string
 	if failed.value > 0 {
-		cell.Words += ", " + number(failed.value) + " failed"
+		others = append(others, number(failed.value)+" failed")
 	}
 	if rest.value > 0 {
-		cell.Words += ", " + number(rest.value) + what
+		others = append(others, number(rest.value)+what)
 	}
+	cell.Rest = strings.Join(others, ", ")
 	if !settled {
 		rest.value = 0 // the empty part of the bar
 	}
@@ -583,7 +583,7 @@ func (v *jobRow) addDetails(r *row, d *collector.Description, now time.Time) {
 		}
 	}
 	if v.Records != nil {
-		text("Records", v.Records.Words)
+		text("Records", strings.TrimSuffix(v.Records.Successful+", "+v.Records.Rest, ", "))
 	}
 	for _, warning := range d.Warnings {
 		v.Details = append(v.Details, detail{Name: "Warning", Text: short(warning, maxText), Wide: true})

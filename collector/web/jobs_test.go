@@ -210,7 +210,7 @@ func TestJobFilters(t *testing.T) {
 search · batches
 ✓ 2 jobs, all fetched
 2 of 40 requests in the last minute
-Newest values 0 s old, oldest of a running job 0 s`)
+Newest values 0 s old, oldest running 0 s`)
 		// The form keeps what is chosen, and what else the address says.
 		expect(t, s.open("/jobs?kind=batches&status=failed&q=%22x&refresh=60"), 200, `<option value="batches" selected>`,
 			`<option value="failed" selected>`, `name="q" value="&#34;x"`, `<input type="hidden" name="refresh" value="60">`,
@@ -340,7 +340,7 @@ search · embed jobs
 ✕ 1 of 3 jobs cannot be fetched
 1 job: The budget is used up.
 2 of 2 requests in the last minute
-Newest values 0 s old, oldest of a running job 0 s
+Newest values 0 s old, oldest running 0 s
 search · batches
 ✕ 1 of 1 job cannot be fetched
 1 job: The API refuses requests (429).
@@ -378,6 +378,28 @@ func TestJobsOfNone(t *testing.T) {
 		s.scrape()
 		expect(t, s.open("/jobs"), 200, "No job is watched", "What to do", "--cohere.job-id=ID", "Discovery is on.", "!<table", "!<form")
 		expect(t, s.open("/"), 200, "No job is watched")
+	})
+}
+
+// Jobs that Prometheus probes stand on the page for as long as they are
+// remembered.
+func TestProbedJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(u *cohertest.User, embedJobs, _ *config.Jobs) {
+			jobsOf(u, &config.Jobs{}, &config.Jobs{})
+			embedJobs.IDs = nil
+		})
+		for _, query := range []string{"job_id=e-new", "job_id=e-gone", "batch_id=b-failed"} {
+			expect(t, serve(t, s, "GET", "/probe?"+query), 200)
+		}
+		expect(t, s.open("/jobs"), 200, "1 failed", "1 cannot be fetched", "1 running", "embed job, probed", "!Nobody has scraped", "!What to do")
+		if got, want := s.names("/jobs"), "invoices e-gone tickets"; got != want {
+			t.Errorf("the page shows %q, not %q", got, want)
+		}
+		time.Sleep(59 * time.Minute)
+		expect(t, s.open("/jobs?job_id=e-new"), 200, "too old for Prometheus", "Nobody has scraped for 59 min")
+		time.Sleep(2 * time.Minute)
+		expect(t, s.open("/jobs"), 200, "What to do")
 	})
 }
 
