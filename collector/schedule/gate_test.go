@@ -215,7 +215,13 @@ func TestTwoAtOnceUnderALearnedBudget(t *testing.T) {
 // that closed meanwhile. It was not sent then, and is the first to be.
 func TestGateClosesBeforeWriting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t, schedule.Limits{Concurrent: 20, PerMinute: 2}, "a b c")
+		f := newFake(t, schedule.Limits{Concurrent: 20, PerMinute: 4}, "a b c d e")
+		f.only("d e")
+		f.visit(time.Hour)
+		f.mustWrite("d e")
+		f.finish("d e", accepted)
+		f.expect("d e")
+		f.at(time.Minute - time.Second)
 		f.only("a b")
 		v := f.visit(time.Hour)
 		f.mustWrite("b")
@@ -223,20 +229,20 @@ func TestGateClosesBeforeWriting(t *testing.T) {
 		if v.over() {
 			t.Error("the pass does not wait for what is in flight")
 		}
-		f.at(10*time.Second - 1)
+		f.at(time.Minute + 9*time.Second - 1)
 		if f.call("a").write() {
 			t.Error("it is written while the gate is closed")
 		}
 		f.expect("a b gate=1")
-		if a := f.task("a"); !v.over() || v.saw != "a:gate b:gate c:-" || a.remembered > 0 || a.WasSent() {
+		if a := f.task("a"); !v.over() || v.saw != "a:gate b:gate c:- d:- e:-" || a.remembered > 0 || a.WasSent() {
 			t.Errorf("%s, remembered %d, sent %v", v.saw, a.remembered, a.WasSent())
 		}
 		f.due = nil
-		f.at(10 * time.Second)
-		f.visit(time.Hour) // it costs nothing of the budget
+		f.at(time.Minute + 9*time.Second)
+		f.visit(time.Hour) // it costs nothing of the budget, which is 2 by now
 		f.mustWrite("a")
 		f.finish("a", accepted)
-		f.expect("a budget=2")
+		f.expect("a budget=4")
 	})
 }
 

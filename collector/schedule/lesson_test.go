@@ -88,6 +88,23 @@ func TestLessonTakesItsTime(t *testing.T) {
 	})
 }
 
+// What the gate kept from being written may be the last to end.
+func TestLessonAfterRevokedRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, unlimited, ids(12))
+		f.visit(time.Hour)
+		f.mustWrite(ids(11))
+		f.finish(ids(10), accepted)
+		f.finish("t010", refused)
+		if c := f.call("t011"); c.write() || f.perMinute() != 0 {
+			t.Errorf("it is written, or %v learned while it is in flight", f.perMinute())
+		}
+		if got := f.change().Learned; got != 8 || f.perMinute() != 8 {
+			t.Errorf("learned %d, and the budget is %v", got, f.perMinute())
+		}
+	})
+}
+
 // Every three minutes without a refusal it grows by a tenth, at least by 1,
 // until the configured one holds again.
 func TestLessonIsForgotten(t *testing.T) {

@@ -190,6 +190,7 @@ func (w *world) Skipped(why schedule.Why, n int) {
 		if n != 1 {
 			w.blame("one was revoked, and %d skipped", n)
 		}
+		w.teach(s)
 		return
 	}
 	queue := w.queue()

@@ -408,14 +408,16 @@ func (s *Scheduler) send(r *request) {
 	s.mu.Lock()
 
 	s.limit.done(r.permit)
+	var result Result
+	var change Change
 	if r.permit.revoked {
 		r.Task.lastSent = r.before
 		s.source.Skipped(Gate, 1)
-		s.skip(r, Gate)
-		return
+		s.left(r.Task, Gate)
+	} else {
+		result = answer.Remember()
+		change = s.remember(r, result)
 	}
-	result := answer.Remember()
-	change := s.remember(r, result)
 	change.Learned = s.limit.learn(time.Now())
 	s.finish(r)
 	if !result.Report && change == (Change{}) {

@@ -100,6 +100,13 @@ func (w *world) over(s *sending) {
 	s.job.inFlight = false
 }
 
+// teach notes what is learned at the end of a request.
+func (w *world) teach(s *sending) {
+	if len(w.sendings) == 0 {
+		s.expected.Learned = w.limits.learn()
+	}
+}
+
 // write writes a request, for the first time or again, if it may be.
 func (w *world) write(s *sending) {
 	var may bool
@@ -148,11 +155,7 @@ func (r reply) Remember() schedule.Result {
 	w, j := r.world, r.job
 	w.over(r.sending)
 	now, news := w.tick(), r.given > w.limits.closed
-	defer func() {
-		if len(w.sendings) == 0 {
-			r.expected.Learned = w.limits.learn()
-		}
-	}()
+	defer w.teach(r.sending)
 	if r.how == tooMany {
 		w.limits.refused(r.sending)
 		r.expected.Refusals = w.limits.refusals
