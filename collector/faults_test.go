@@ -35,8 +35,8 @@ import (
 // What the test of faults scrapes: 40 jobs and 20 batches over HTTP/1.1, and as
 // many over TLS with HTTP/2. Two thirds of them misbehave.
 const (
-	faultyRequestTimeout = 2 * time.Second
-	faultyScrapeTimeout  = 10 * time.Second
+	faultyRequestTimeout = 4 * time.Second
+	faultyScrapeTimeout  = 30 * time.Second
 	mostMemory           = 64 << 20 // above idle
 )
 
