@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 )
-
-var drawPages = flag.Bool("draw-pages", false, "write jobs.png and jobs.txt, which the README shows, anew")
 
 // openInBrowser runs the checker of pages.
 func openInBrowser(t *testing.T, args ...string) string {
@@ -112,12 +109,12 @@ func TestPicture(t *testing.T) {
 	const picture, words = "jobs.png", "jobs.txt"
 	drawn := filepath.Join(t.TempDir(), picture)
 	read := openInBrowser(t, "--screenshot="+drawn, e.url+"/jobs")
-	if *drawPages {
+	if *update {
 		write(t, picture, string(readFile(t, drawn)))
 		write(t, words, read)
 	}
 	if want := string(readFile(t, words)); read != want {
-		t.Errorf("the page no longer looks as in the README; run this test with -draw-pages. It has\n%s\nand the picture\n%s", read, want)
+		t.Errorf("the page no longer looks as in the README; run this test with -update. It has\n%s\nand the picture\n%s", read, want)
 	}
 	for _, file := range []string{picture, drawn} {
 		if size := len(readFile(t, file)); size > 150_000 || size < 10_000 {
