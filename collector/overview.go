@@ -51,15 +51,16 @@ type JobOverview struct {
 	Fetched time.Time     // when the last successful request was sent; zero: never, or not found
 	Changed time.Time     // when the status was first seen after another; zero: never
 
-	describe func() Description
+	said     any // what the API said last, as a pointer; nil: nothing that holds
+	describe func(said any) Description
 }
 
 // Describe returns what else the API says of the job.
 func (j *JobOverview) Describe() Description {
-	if j.describe == nil {
+	if j.said == nil {
 		return Description{}
 	}
-	return j.describe()
+	return j.describe(j.said)
 }
 
 // Description is what the API says of a job, in the words of its kind. What it
@@ -153,6 +154,7 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 			}
 		}
 	})
+	describe := func(said any) Description { return w.families.describeJob(said.(*T)) }
 	for i, last := range said {
 		if last == nil {
 			continue
@@ -162,7 +164,7 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 		if h.created.Valid {
 			j.Created = h.created.Value
 		}
-		j.describe = func() Description { return w.families.describeJob(last) }
+		j.said, j.describe = last, describe
 	}
 	return r
 }
