@@ -267,6 +267,37 @@ func TestRuleWindows(t *testing.T) {
 	}
 }
 
+// A list that works must not hide one that does not: every expression over a
+// family with the label resource selects one, keeps it, or aggregates nothing.
+func TestRuleResources(t *testing.T) {
+	exprs := map[string]string{}
+	for _, path := range []string{"prometheus/alerts.yml", "prometheus/recording.yml"} {
+		var file ruleFile
+		readYAML(t, path, &file)
+		for _, group := range file.Groups {
+			for _, r := range group.Rules {
+				exprs[path+": "+r.Alert+r.Record+r.Labels["type"]] = r.Expr
+			}
+		}
+	}
+	for i, expr := range promqlBlocks(t, "RUNBOOK.md", true) {
+		exprs[fmt.Sprintf("RUNBOOK.md, query %d", i)] = expr
+	}
+	families := regexp.MustCompile(`\bcohere_(?:list|api_(?:requests|request|warnings)|fetches|job_file|refresh)_\w+(\{[^}]*\})?`)
+	aggregation := regexp.MustCompile(`\b(?:sum|max|min|count|avg|group|topk|quantile)\b(?: by \(([^)]*)\))?`)
+	for where, expr := range exprs {
+		keeps := true
+		for _, m := range aggregation.FindAllStringSubmatch(expr, -1) {
+			keeps = keeps && strings.Contains(m[1], "resource")
+		}
+		for _, m := range families.FindAllStringSubmatch(expr, -1) {
+			if !keeps && !strings.Contains(m[1], `resource="`) {
+				t.Errorf("%s: %s mixes kinds", where, m[0])
+			}
+		}
+	}
+}
+
 // Every line of a promql block in the runbook is an expression.
 func TestRunbookQueries(t *testing.T) {
 	promtool := prometheusTool(t, "promtool")
