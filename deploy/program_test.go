@@ -408,7 +408,7 @@ func TestProgramDemo(t *testing.T) {
 		contentType  string
 		want         []string
 	}{
-		{"GET", "/", 200, "text/html", []string{`href="/metrics"`, `href="/metrics?jobs=0"`, `href="/-/healthy"`, `href="/-/ready"`}},
+		{"GET", "/", 200, "text/html", []string{`href="./metrics"`, `href="./metrics?jobs=0"`, `href="./-/healthy"`, `href="./-/ready"`}},
 		{"GET", "/-/healthy", 200, "text/plain", []string{"healthy"}},
 		{"GET", "/-/ready", 200, "text/plain", []string{"ready"}},
 		{"GET", "/metrics?jobs=0", 200, "text/plain", []string{"cohere_exporter_build_info", "cohere_api_requests_total", "!cohere_embed_job_", "!cohere_up"}},
