@@ -71,11 +71,11 @@ func (l *limit) learn(now time.Time) int {
 	return l.learned()
 }
 
-// grow lets a learned budget grow while nothing is refused, until the configured
-// one holds again.
+// grow lets a learned budget grow while nothing is refused, by a tenth, rounded
+// up, until the configured one holds again.
 func (l *limit) grow(now time.Time) {
 	for l.learned() > 0 && now.Sub(l.lesson.since) >= growAfter {
-		l.lesson.budget += max(1, int(math.Round(float64(l.lesson.budget)/10)))
+		l.lesson.budget += (l.lesson.budget + 9) / 10
 		l.lesson.since = l.lesson.since.Add(growAfter)
 		if l.learned() == 0 {
 			l.lesson.budget = 0

@@ -105,8 +105,8 @@ func TestLessonAfterRevokedRequest(t *testing.T) {
 	})
 }
 
-// Every three minutes without a refusal it grows by a tenth, at least by 1,
-// until the configured one holds again.
+// Every three minutes without a refusal it grows by a tenth, rounded up, until
+// the configured one holds again.
 func TestLessonIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, schedule.Limits{Concurrent: 20, PerMinute: 10}, ids(12))

@@ -32,12 +32,12 @@ type writing struct {
 }
 
 // Budget is the configured one, or what refusals taught where that is less. It
-// grows by a tenth, at least by 1, with every 3 minutes without a refusal.
+// grows by a tenth, rounded up, with every 3 minutes without a refusal.
 func (l *limits) Budget() (requests int, window time.Duration) {
 	requests, window = l.Limits.Budget()
 	less := func() bool { return l.learned > 0 && window == time.Minute && (requests == 0 || l.learned < requests) }
 	for less() && time.Since(l.taught) >= 3*time.Minute {
-		l.learned += max(1, int(math.Round(float64(l.learned)/10)))
+		l.learned += (l.learned + 9) / 10
 		l.taught = l.taught.Add(3 * time.Minute)
 		if !less() {
 			l.learned = 0
