@@ -15,6 +15,7 @@ const (
 // lesson is what refusals taught: how many requests the API lets in a minute.
 // Nobody says so, and others may use the same key.
 type lesson struct {
+	after  uint64    // on the clock; of what was sent before, nothing is learned
 	budget int       // 0: nothing was learned, or it was lost again
 	since  time.Time // when the budget was learned or grew, or a refusal came after
 
@@ -34,6 +35,9 @@ func (l *limit) learned() int {
 // note notes a refusal. That of the one request after the gate closed teaches
 // nothing: others may have used up what there is.
 func (l *limit) note(p *permit, now time.Time) {
+	if p.given <= l.lesson.after {
+		return
+	}
 	l.lesson.since = now
 	for i := len(l.sent) - 1; i >= 0; i-- {
 		if s := &l.sent[i]; s.permit == p.given {
@@ -50,7 +54,7 @@ func (l *limit) note(p *permit, now time.Time) {
 // were not refused.
 func (l *limit) letIn() (n int) {
 	for _, s := range l.sent {
-		if age := l.lesson.until.Sub(s.at); age >= 0 && age < time.Minute && !s.refused {
+		if age := l.lesson.until.Sub(s.at); age >= 0 && age < time.Minute && !s.refused && s.permit > l.lesson.after {
 			n++
 		}
 	}
@@ -67,7 +71,7 @@ func (l *limit) learn(now time.Time) int {
 	if before, _ := l.budget(); before > 0 {
 		budget = min(budget, before)
 	}
-	l.lesson = lesson{budget: budget, since: now}
+	l.lesson = lesson{after: l.lesson.after, budget: budget, since: now}
 	return l.learned()
 }
 

@@ -154,3 +154,31 @@ func TestLessonAndLimits(t *testing.T) {
 		}
 	})
 }
+
+// A refusal by the API from before says nothing of this one, nor does what that
+// one let in.
+func TestLessonOfAnotherKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, unlimited, ids(12))
+		f.only(ids(10))
+		f.visit(time.Hour)
+		f.told()
+		f.mustWrite(ids(10))
+		f.finish(ids(8), accepted)
+		f.Forget()
+		f.finish("t008", refused)
+		f.finish("t009", accepted)
+		if got := f.change().Learned; got != 0 || f.perMinute() != 0 {
+			t.Errorf("from the key before: learned %d, and the budget is %v", got, f.perMinute())
+		}
+		f.answer = always(accepted)
+		f.only("t010")
+		f.scrape("t010")
+		f.answer = always(refused)
+		f.only("t011")
+		f.scrape("t011")
+		if got := f.change().Learned; got != 1 || f.perMinute() != 1 {
+			t.Errorf("from this one: learned %d, and the budget is %v", got, f.perMinute())
+		}
+	})
+}

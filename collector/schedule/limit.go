@@ -207,5 +207,5 @@ func (l *limit) answered(p *permit) (opened bool) {
 func (l *limit) forget(clock uint64) {
 	l.closed, l.opens = clock, time.Time{}
 	l.refusals, l.inFlight = 0, 0
-	l.lesson = lesson{}
+	l.lesson = lesson{after: clock}
 }

@@ -22,6 +22,7 @@ type limits struct {
 	learned int       // requests a minute that refusals taught; 0: none
 	taught  time.Time // when that was, or it grew, or a refusal came after
 	until   time.Time // when the first refusal came that is still to teach
+	forgot  int       // on the clock, when what was sent before said nothing any longer
 }
 
 type writing struct {
@@ -51,6 +52,9 @@ func (l *limits) Budget() (requests int, window time.Duration) {
 
 // refused notes that a request was, which teaches unless it went alone.
 func (l *limits) refused(s *sending) {
+	if s.given <= l.forgot {
+		return
+	}
 	for i := len(l.written) - 1; i >= 0; i-- {
 		if l.written[i].given == s.given {
 			l.written[i].refused = true
@@ -68,7 +72,7 @@ func (l *limits) refused(s *sending) {
 // something was written last, is forgotten.
 func (l *limits) letIn() (n int) {
 	for _, w := range l.written {
-		if !w.refused && !w.at.After(l.until) && l.until.Sub(w.at) < time.Minute {
+		if !w.refused && w.given > l.forgot && !w.at.After(l.until) && l.until.Sub(w.at) < time.Minute {
 			n++
 		}
 	}
@@ -148,7 +152,7 @@ func (l *limits) close(clock int, retryAfter time.Duration) schedule.Change {
 
 func (l *limits) forget(clock int) {
 	l.closed, l.closedAt, l.opens, l.refusals = clock, time.Time{}, time.Time{}, 0
-	l.learned, l.until = 0, time.Time{}
+	l.learned, l.until, l.forgot = 0, time.Time{}, clock
 }
 
 // used reports whether the budget is, if so many requests are still to be
