@@ -144,7 +144,9 @@ func TestGateLateAnswers(t *testing.T) {
 		if got, want := f.change(), (schedule.Change{Opened: true, Learned: 81}); got != want {
 			t.Errorf("the answer of the probe: %+v", got)
 		}
-		f.expect("e f")
+		f.expect("e") // alone, under the learned budget
+		f.finish("e", accepted)
+		f.expect("f")
 	})
 }
 
@@ -169,18 +171,18 @@ func TestGateProbe(t *testing.T) {
 		f.expect("")
 		f.mustWrite("d")
 		f.finish("d", accepted)
-		f.expect("e a")
-		f.mustWrite("e a")
-		f.finish("e a", accepted)
+		f.expect("e")
+		f.finish("e", accepted)
 		if got := f.change(); got != (schedule.Change{}) {
 			t.Errorf("an answer through an open gate: %+v", got)
 		}
+		f.expect("a")
 	})
 }
 
 // What is sent together is refused together: under a budget that was learned
-// two requests are in flight at most.
-func TestTwoAtOnceUnderALearnedBudget(t *testing.T) {
+// one request is in flight.
+func TestOneAtATimeUnderALearnedBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, unlimited, ids(30))
 		f.earn()
@@ -193,15 +195,13 @@ func TestTwoAtOnceUnderALearnedBudget(t *testing.T) {
 
 		f.answer, f.due = nil, nil
 		v := f.visit(time.Hour)
-		f.expect("t001 t002")
-		f.mustWrite("t001 t002")
-		f.finish("t001", accepted)
-		f.expect("t003")
+		f.expect("t001")
 		f.at(10 * time.Minute)
-		f.finish("t002", accepted)
-		f.expect("t004")
+		f.mustWrite("t001")
+		f.finish("t001", accepted)
+		f.expect("t002")
 		v.leave()
-		f.expect("deadline=26")
+		f.expect("deadline=28")
 		f.Forget()
 		f.visit(time.Hour)
 		f.told()

@@ -9,7 +9,6 @@ import (
 const (
 	learnedShare = 0.8             // of what was let in before
 	growAfter    = 3 * time.Minute // without a refusal; by a tenth
-	fewAtOnce    = 2               // requests in flight under such a budget
 )
 
 // lesson is what refusals taught: how many requests the API lets in a minute.

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -33,7 +32,7 @@ type verdict int
 
 const (
 	allowed      verdict = iota
-	waitForProbe         // not before another one that is in flight has ended
+	waitForOther         // not before one that is in flight has ended
 	skipBudget
 	skipGate
 )
@@ -92,8 +91,8 @@ func (l *limit) take(clock uint64, now time.Time) (*permit, verdict) {
 		return nil, skipGate
 	case !l.room(now):
 		return nil, skipBudget
-	case l.inFlight >= l.atOnce():
-		return nil, waitForProbe
+	case l.inFlight > 0 && l.alone():
+		return nil, waitForOther
 	}
 	l.permits++
 	l.reserved++
@@ -124,18 +123,10 @@ func (l *limit) next(now time.Time) time.Duration {
 	return wait
 }
 
-// atOnce is how many requests may be in flight: one until it is answered after
-// the gate closed, and few under a budget that was learned, since what is sent
-// together is refused together.
-func (l *limit) atOnce() int {
-	switch {
-	case l.refusals > 0:
-		return 1
-	case l.learned() > 0:
-		return fewAtOnce
-	}
-	return math.MaxInt
-}
+// alone reports whether a request has to wait until no other is in flight: after
+// the gate closed, until an answer opens it; and under a budget that was learned,
+// since what is sent together is refused together.
+func (l *limit) alone() bool { return l.refusals > 0 || l.learned() > 0 }
 
 // send notes that a request is written now. It returns false where it must not
 // be: the gate has closed since, and no answer has opened it yet, or net/http

@@ -122,18 +122,15 @@ func (l *limits) set(to schedule.Limits) {
 func (l *limits) shut() bool { return time.Now().Before(l.opens) }
 
 // atOnce is how many requests may be in flight that were sent since the gate
-// last closed: one until it is answered, and two under a budget that was learned.
-// Time alone sets no more of them off: atLeast is how many are in flight if there
+// last closed: one until it is answered, and under a budget that was learned. Time alone sets no more of them off: atLeast is how many are in flight if there
 // is anything to send, however long ago that was learned.
 func (l *limits) atOnce() (n, atLeast int) {
 	l.Budget() // may have grown
 	switch {
-	case l.refusals > 0:
+	case l.refusals > 0 || l.less() > 0:
 		return 1, 1
-	case l.less() > 0:
-		return 2, 2
 	case !l.taught.IsZero():
-		return math.MaxInt, 2
+		return math.MaxInt, 1
 	}
 	return math.MaxInt, math.MaxInt
 }

@@ -353,7 +353,7 @@ func (s *Scheduler) next() *request {
 	}
 	permit, verdict := s.limit.take(s.tick(), time.Now())
 	switch verdict {
-	case waitForProbe: // the worker of that one comes back
+	case waitForOther: // the worker of that one comes back
 		return nil
 	case skipBudget:
 		s.skipQueue(Budget)
