@@ -44,7 +44,7 @@ func (l *limit) note(p *permit, now time.Time) {
 			break
 		}
 	}
-	if probe := l.refusals > 0 && p.given > l.closed; !probe && l.lesson.until.IsZero() {
+	if !l.probing(p) && l.lesson.until.IsZero() {
 		l.lesson.until = now
 	}
 }

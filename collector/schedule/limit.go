@@ -153,6 +153,9 @@ func (l *limit) send(p *permit, now time.Time) bool {
 	return true
 }
 
+// probing reports whether a request went alone after the gate closed.
+func (l *limit) probing(p *permit) bool { return l.refusals > 0 && p.given > l.closed }
+
 // done gives a permit back.
 func (l *limit) done(p *permit) {
 	l.permits--
@@ -186,7 +189,7 @@ func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.
 // answered notes that the API let a request in. It reports whether that opens
 // the gate.
 func (l *limit) answered(p *permit) (opened bool) {
-	if p.given <= l.closed || l.refusals == 0 {
+	if !l.probing(p) {
 		return false
 	}
 	l.refusals = 0

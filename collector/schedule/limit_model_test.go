@@ -50,6 +50,9 @@ func (l *limits) Budget() (requests int, window time.Duration) {
 	return requests, window
 }
 
+// alone reports whether a request went alone after the gate closed.
+func (l *limits) alone(s *sending) bool { return l.refusals > 0 && s.given > l.closed }
+
 // refused notes that a request was, which teaches unless it went alone.
 func (l *limits) refused(s *sending) {
 	if s.given <= l.forgot {
@@ -62,7 +65,7 @@ func (l *limits) refused(s *sending) {
 		}
 	}
 	l.taught = time.Now()
-	if alone := l.refusals > 0 && s.given > l.closed; !alone && l.until.IsZero() {
+	if !l.alone(s) && l.until.IsZero() {
 		l.until = time.Now()
 	}
 }

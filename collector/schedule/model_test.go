@@ -36,6 +36,7 @@ type world struct {
 type job struct {
 	schedule.Task
 	sent, skipped, answered int // on the clock; 0: never
+	place                   int // when it was sent last, but for refusals that others shared
 	queued, inFlight        bool
 	more                    bool
 	why                     schedule.Why
@@ -186,7 +187,7 @@ func (w *world) Skipped(why schedule.Why, n int) {
 	if s := w.revoked; s != nil && why == schedule.Gate {
 		w.over(s)
 		w.revoked = nil
-		s.job.sent, s.job.skipped, s.job.why = s.before, w.tick(), why
+		s.job.sent, s.job.place, s.job.skipped, s.job.why = s.before, s.place, w.tick(), why
 		if n != 1 {
 			w.blame("one was revoked, and %d skipped", n)
 		}

@@ -107,7 +107,8 @@ func TestOrderUnderABudget(t *testing.T) {
 	})
 }
 
-// A refused one was sent, and a failed one too.
+// A failed one was sent. A refused one keeps its place: the refusal says nothing
+// of it.
 func TestOrderAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, one, "a b c")
@@ -119,7 +120,27 @@ func TestOrderAfterFailures(t *testing.T) {
 		f.expect("a b gate=1")
 		f.at(time.Second)
 		f.answer = always(accepted)
-		f.scrape("c a b")
+		f.scrape("b c a")
+	})
+}
+
+// The one that goes alone does not, or one that is refused whenever it is asked
+// would keep all others from being asked.
+func TestOrderAfterARefusedProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, one, "a b c")
+		f.earn()
+		f.answer = func(c *call) schedule.Result {
+			if c.task.ID == "a" {
+				return always(refusedFor(time.Second))(c)
+			}
+			return always(accepted)(c)
+		}
+		f.scrape("a gate=2")
+		time.Sleep(time.Second)
+		f.scrape("a gate=2")
+		time.Sleep(time.Second)
+		f.scrape("b c a")
 	})
 }
 

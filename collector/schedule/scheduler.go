@@ -24,6 +24,7 @@ type Task struct {
 	ID string
 
 	lastSent, lastSkipped, lastAnswered uint64 // on the clock; 0: never
+	place                               uint64 // lastSent, or what that was before a refusal
 
 	why     Why
 	again   bool     // it goes on, for passes that it was sent for too
@@ -33,14 +34,14 @@ type Task struct {
 // Wish is a task that is due.
 type Wish struct {
 	Task  *Task
-	Class int // lower classes are sent first, and within one what was not sent for longest
+	Class int // lower classes are sent first, and within one what was not sent, or only refused, for longest
 }
 
 // Compare is negative if the task of w is to be sent before that of other.
 func (w Wish) Compare(other Wish) int {
 	return cmp.Or(
 		cmp.Compare(w.Class, other.Class),
-		cmp.Compare(w.Task.lastSent, other.Task.lastSent),
+		cmp.Compare(w.Task.place, other.Task.place),
 		cmp.Compare(w.Task.ID, other.Task.ID),
 	)
 }
@@ -129,6 +130,7 @@ type request struct {
 	permit  *permit // nil while queued
 	waiting []*pass
 	before  uint64 // when the task was last sent before
+	place   uint64 // that the task had before
 }
 
 // pass is a call of Wait.
@@ -364,8 +366,8 @@ func (s *Scheduler) next() *request {
 	}
 	r := s.queue[0]
 	s.queue = s.queue[1:]
-	r.permit, r.before = permit, r.Task.lastSent
-	r.Task.lastSent, r.Task.why = permit.given, NotSkipped
+	r.permit, r.before, r.place = permit, r.Task.lastSent, r.Task.place
+	r.Task.lastSent, r.Task.place, r.Task.why = permit.given, permit.given, NotSkipped
 	return r
 }
 
@@ -411,7 +413,7 @@ func (s *Scheduler) send(r *request) {
 	var result Result
 	var change Change
 	if r.permit.revoked {
-		r.Task.lastSent = r.before
+		r.Task.lastSent, r.Task.place = r.before, r.place
 		s.source.Skipped(Gate, 1)
 		s.left(r.Task, Gate)
 	} else {
@@ -433,6 +435,9 @@ func (s *Scheduler) send(r *request) {
 
 func (s *Scheduler) remember(r *request, result Result) (change Change) {
 	if result.Refused { // which says nothing of the task
+		if !s.limit.probing(r.permit) { // else another one goes alone the next time
+			r.Task.place = r.place
+		}
 		s.left(r.Task, Gate)
 		change.Closed = s.limit.refused(r.permit, s.tick(), time.Now(), result.RetryAfter)
 		change.Refusals = s.limit.refusals

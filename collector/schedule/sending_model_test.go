@@ -14,6 +14,7 @@ type sending struct {
 	*world
 	job     *job
 	before  int // when the job was sent before
+	place   int // that the job had before
 	given   int // on the clock
 	changed int // of the limits that allowed it
 	began   time.Time
@@ -32,9 +33,9 @@ func (w *world) Prepare(t *schedule.Task) schedule.Request {
 	i := slices.IndexFunc(w.jobs, func(j *job) bool { return &j.Task == t })
 	j := w.jobs[i]
 	w.judgeSending(j)
-	s := &sending{world: w, job: j, before: j.sent, given: w.tick(), changed: w.limits.changed, began: time.Now(), end: make(chan struct{})}
+	s := &sending{world: w, job: j, before: j.sent, place: j.place, given: w.tick(), changed: w.limits.changed, began: time.Now(), end: make(chan struct{})}
 	j.queued, j.inFlight = false, true
-	j.sent, j.why = s.given, schedule.NotSkipped
+	j.sent, j.place, j.why = s.given, s.given, schedule.NotSkipped
 	w.sendings = append(w.sendings, s)
 	return func(ctx context.Context) schedule.Answer {
 		s.ctx = ctx
@@ -51,7 +52,7 @@ func (w *world) Prepare(t *schedule.Task) schedule.Request {
 func (w *world) judgeSending(j *job) {
 	for _, other := range w.queue() {
 		if c := cmp.Or(
-			cmp.Compare(w.class(j), w.class(other)), cmp.Compare(j.sent, other.sent), cmp.Compare(j.ID, other.ID),
+			cmp.Compare(w.class(j), w.class(other)), cmp.Compare(j.place, other.place), cmp.Compare(j.ID, other.ID),
 		); c > 0 {
 			w.blame("%s is sent before %s", j.ID, other.ID)
 		}
@@ -157,6 +158,9 @@ func (r reply) Remember() schedule.Result {
 	now, news := w.tick(), r.given > w.limits.closed
 	defer w.teach(r.sending)
 	if r.how == tooMany {
+		if !w.limits.alone(r.sending) { // its job keeps its place
+			j.place = r.place
+		}
 		w.limits.refused(r.sending)
 		r.expected.Refusals = w.limits.refusals
 		if news {
