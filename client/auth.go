@@ -21,7 +21,8 @@ type Key func() (string, error)
 
 // StaticKey is a key that does not change.
 func StaticKey(key string) Key {
-	return func() (string, error) { return checkKey(key) }
+	key, err := checkKey(key)
+	return func() (string, error) { return key, err }
 }
 
 // KeyFile is the key in a file, which is read anew for every request.
@@ -128,7 +129,7 @@ func hide(key, text string) string {
 	return strings.ReplaceAll(text, key, "<secret>")
 }
 
-// CloseIdleConnections lets http.Client reach the connections below.
+// CloseIdleConnections reaches the connections below, as http.Client would.
 func (a *authorizer) CloseIdleConnections() { closeIdleConnections(a.next) }
 
 func closeIdleConnections(rt http.RoundTripper) {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -31,7 +30,7 @@ const (
 type Client struct {
 	embedJobs *url.URL // of the list; a job is below it
 	batches   *url.URL // likewise
-	http      *http.Client
+	transport http.RoundTripper
 	request   http.Request // what all requests have in common
 	onWarning func(text string)
 }
@@ -57,20 +56,15 @@ func WithWarningHandler(handle func(text string)) Option {
 }
 
 // New returns a client of the API at base, such as https://api.cohere.com.
-// hc has to authenticate requests. Redirects are not followed, whatever hc
-// says: they would carry the key away.
-func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
+// transport has to authenticate requests, as Authorize does. There is no
+// http.Client: it would follow redirects, which carry the key away.
+func New(base *url.URL, transport http.RoundTripper, opts ...Option) *Client {
 	root := *base
 	root.Path = cmp.Or(base.Path, "/") // JoinPath keeps a relative path relative
-	still := *hc
-	still.Transport = unredirected{hc.Transport}
-	if hc.Transport == nil {
-		still.Transport = unredirected{http.DefaultTransport}
-	}
 	c := &Client{
 		embedJobs: root.JoinPath("v1", "embed-jobs"),
 		batches:   root.JoinPath("v2", "batches"),
-		http:      &still,
+		transport: transport,
 		request:   http.Request{Method: http.MethodGet, Host: root.Host, Header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}}},
 		onWarning: func(string) {},
 	}
@@ -80,22 +74,8 @@ func New(base *url.URL, hc *http.Client, opts ...Option) *Client {
 	return c
 }
 
-// unredirected keeps Location from http.Client, which would follow it, or fail
-// where it is no URL.
-type unredirected struct{ next http.RoundTripper }
-
-func (u unredirected) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := u.next.RoundTrip(req)
-	if err == nil {
-		resp.Header.Del("Location")
-	}
-	return resp, err
-}
-
-func (u unredirected) CloseIdleConnections() { closeIdleConnections(u.next) }
-
 // CloseIdleConnections closes the connections that no request uses.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdleConnections() { closeIdleConnections(c.transport) }
 
 // get asks for the job with that ID below u, and hands the body of the answer
 // to decode, which copies what it keeps.
@@ -147,13 +127,9 @@ func list[T any](ctx context.Context, c *Client, u *url.URL, name string, token 
 // do asks for u and returns the answer if it is 200 OK.
 func (c *Client) do(ctx context.Context, u *url.URL) (*http.Response, error) {
 	req := c.request.WithContext(ctx)
-	req.URL, req.Header = u, maps.Clone(req.Header)
-	resp, err := c.http.Do(req)
+	req.URL = u
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		// The URL that http.Client puts in front says nothing new.
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err
-		}
 		if errors.Is(err, ErrNoKey) {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"sync"
@@ -64,8 +63,8 @@ func (b *bench) list(ctx context.Context) (jobs []client.EmbedJob, err error) {
 	return jobs, err
 }
 
-func authorized(key client.Key, next http.RoundTripper) *http.Client {
-	return &http.Client{Transport: client.Authorize("Bearer", key, next)}
+func authorized(key client.Key, next http.RoundTripper) http.RoundTripper {
+	return client.Authorize("Bearer", key, next)
 }
 
 func parseURL(t testing.TB, s string) *url.URL {
@@ -367,8 +366,7 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// A redirect is an answer like any other. Whether http.Client would follow it
-// makes no difference.
+// A redirect is an answer like any other.
 func TestRedirects(t *testing.T) {
 	elsewhere := start(t, (*cohertest.API).Start)
 	for _, location := range []string{
@@ -406,29 +404,17 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// An http.Client without a transport uses the default one.
-func TestDefaultTransport(t *testing.T) {
-	b := start(t, (*cohertest.API).Start)
-	c := client.New(parseURL(t, b.server.URL), &http.Client{})
-	if _, err := c.EmbedJob(t.Context(), example); client.ReasonOf(err) != client.Unauthorized {
-		t.Errorf("got %v", err)
-	}
-	c.CloseIdleConnections()
-}
-
 // What stands in for a transport in other people's tests may leave the request
 // out of its answer.
 func TestBareTransport(t *testing.T) {
 	for _, code := range []int{200, 400} {
-		c := client.New(parseURL(t, "https://api.cohere.com"), &http.Client{
-			Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-				return &http.Response{
-					StatusCode: code,
-					Header:     http.Header{"X-Api-Warning": {"a warning"}},
-					Body:       http.NoBody,
-				}, nil
-			}),
-		})
+		c := client.New(parseURL(t, "https://api.cohere.com"), roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{
+				StatusCode: code,
+				Header:     http.Header{"X-Api-Warning": {"a warning"}},
+				Body:       http.NoBody,
+			}, nil
+		}))
 		if _, err := c.EmbedJob(t.Context(), example); client.StatusCode(err) != code || err == nil {
 			t.Errorf("%d: got %v", code, err)
 		}
@@ -436,53 +422,20 @@ func TestBareTransport(t *testing.T) {
 	}
 }
 
-// http.Client's own limit is as good as the context's.
-func TestClientTimeout(t *testing.T) {
-	for name, server := range inMemory {
-		for fault, f := range map[string]cohertest.Fault{"hang": cohertest.Hang, "drip": cohertest.Drip} {
-			synctest.Test(t, func(t *testing.T) {
-				b := start(t, server)
-				hc := authorized(client.StaticKey(key), b.server.Client.Transport)
-				hc.Timeout = 5 * time.Second
-				b.Client = client.New(parseURL(t, b.server.URL), hc)
-				b.user.Fail(cohertest.All, f)
-				began := time.Now()
-				if _, err := b.EmbedJob(t.Context(), example); client.ReasonOf(err) != client.Timeout {
-					t.Errorf("%s: %s: got %v", name, fault, err)
-				}
-				if _, err := b.list(t.Context()); client.ReasonOf(err) != client.Timeout {
-					t.Errorf("%s: %s: list: got %v", name, fault, err)
-				}
-				if got := time.Since(began); got != 10*time.Second {
-					t.Errorf("%s: %s: both took %v", name, fault, got)
-				}
-			})
-		}
-	}
-}
-
-// Half of the requests are lists, some fail, some are given up; a cookie jar,
-// which changes headers, takes part.
+// Half of the requests are lists, some fail, some are given up.
 func TestConcurrentUse(t *testing.T) {
 	for name, server := range inMemory {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var warnings atomic.Int64
 				b := start(t, server)
-				jar, err := cookiejar.New(nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				hc := authorized(client.StaticKey(key), b.server.Client.Transport)
-				hc.Jar = jar
-				b.Client = client.New(parseURL(t, b.server.URL), hc, client.WithClientName("tests"),
+				b.Client = b.as(t, client.StaticKey(key), client.WithClientName("tests"),
 					client.WithWarningHandler(func(string) { warnings.Add(1) }))
 
 				const n = 20
 				b.api.SetLatency(time.Second)
 				b.user.Fail("broken", cohertest.CutShort)
 				b.user.Fail(cohertest.List, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
-					w.Header().Set("Set-Cookie", "session=1; Path=/")
 					w.Header().Set("X-API-Warning", "deprecated")
 					c.Answer(w)
 				})
@@ -515,11 +468,6 @@ func TestConcurrentUse(t *testing.T) {
 				wg.Wait()
 				if got := warnings.Load(); got != 3*n {
 					t.Errorf("got %d warnings, want %d", got, 3*n)
-				}
-				for _, r := range b.api.Requests() {
-					if got := r.Header.Values("Cookie"); len(got) > 1 || len(got) == 1 && got[0] != "session=1" {
-						t.Fatalf("cookies of earlier requests: %q", got)
-					}
 				}
 			})
 		})

@@ -477,7 +477,7 @@ func answering(body string) *client.Client {
 	if err != nil {
 		panic(err)
 	}
-	return client.New(u, &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+	return client.New(u, roundTripper(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{
 			StatusCode:    http.StatusOK,
 			Header:        http.Header{},
@@ -485,7 +485,7 @@ func answering(body string) *client.Client {
 			ContentLength: int64(len(body)),
 			Request:       req,
 		}, nil
-	})})
+	}))
 }
 
 func seeds() []string {

@@ -405,7 +405,7 @@ func TestKeyOfOthers(t *testing.T) {
 	for _, authorization := range []string{key, "Bearer " + key, "Bearer  " + key + " ", "Basic " + key} {
 		synctest.Test(t, func(t *testing.T) {
 			b := start(t, (*cohertest.API).StartInMemory)
-			hc := &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+			transport := roundTripper(func(req *http.Request) (*http.Response, error) {
 				req = req.Clone(req.Context())
 				req.Header.Set("Authorization", authorization)
 				resp, err := b.server.Client.Transport.RoundTrip(req)
@@ -415,8 +415,8 @@ func TestKeyOfOthers(t *testing.T) {
 					resp.Body = io.NopCloser(strings.NewReader(`{"message":"token ` + key + ` refused"}`))
 				}
 				return resp, err
-			})}
-			_, err := client.New(parseURL(t, b.server.URL), hc).EmbedJob(t.Context(), example)
+			})
+			_, err := client.New(parseURL(t, b.server.URL), transport).EmbedJob(t.Context(), example)
 			if apiError(err) != (client.Error{StatusCode: 403, Message: "token <secret> refused"}) {
 				t.Errorf("%q: got %v", authorization, err)
 			}

@@ -202,11 +202,9 @@ func TestListLimit(t *testing.T) {
 				strings.NewReader(end),
 				&repeater{text: " ", n: 1000},
 			)}
-			c := client.New(parseURL(t, "https://api.cohere.com"), &http.Client{
-				Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body, Request: req}, nil
-				}),
-			})
+			c := client.New(parseURL(t, "https://api.cohere.com"), roundTripper(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body, Request: req}, nil
+			}))
 			b := &bench{Client: c}
 			jobs, err := b.list(t.Context())
 			if len(jobs) != n+1 {
@@ -335,7 +333,7 @@ func benchmarkList(b *testing.B, n int) {
 	}
 	server := api.StartInMemory()
 	defer server.Close()
-	hc := authorized(client.StaticKey(key), server.Client.Transport)
+	hc := &http.Client{Transport: authorized(client.StaticKey(key), server.Client.Transport)}
 	resp, err := hc.Get(server.URL + "/v1/embed-jobs")
 	if err != nil {
 		b.Fatal(err)
@@ -347,16 +345,14 @@ func benchmarkList(b *testing.B, n int) {
 	resp.Body.Close()
 
 	// The network is left out, which costs both the same.
-	c := client.New(parseURL(b, server.URL), &http.Client{
-		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-			return &http.Response{
-				StatusCode: http.StatusOK,
-				Header:     http.Header{},
-				Body:       io.NopCloser(bytes.NewReader(body)),
-				Request:    req,
-			}, nil
-		}),
-	})
+	c := client.New(parseURL(b, server.URL), roundTripper(func(req *http.Request) (*http.Response, error) {
+		return &http.Response{
+			StatusCode: http.StatusOK,
+			Header:     http.Header{},
+			Body:       io.NopCloser(bytes.NewReader(body)),
+			Request:    req,
+		}, nil
+	}))
 	b.Run("stream", func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetBytes(int64(len(body)))

@@ -43,11 +43,11 @@ type common struct {
 // account is one key: its client, and a watch for each kind that it has. It does
 // not change; a reload makes another one, with the same watches.
 type account struct {
-	config *config.Account
-	base   *url.URL
-	http   *http.Client
-	labels series.Labels // that all its series begin with
-	about  []any         // fields of every line of the log
+	config    *config.Account
+	base      *url.URL
+	transport http.RoundTripper
+	labels    series.Labels // that all its series begin with
+	about     []any         // fields of every line of the log
 
 	// One for each kind, nil where that is not watched, or not from files.
 	watches []watcher
@@ -68,10 +68,10 @@ func newAccount(c *config.Account, s *common, before *account) (a *account, err 
 		return nil, err
 	}
 	if before != nil && before.config.SameClient(c) {
-		a.http = before.http
+		a.transport = before.transport
 		return a, nil
 	}
-	a.http, err = c.HTTPClient(s.options.DialContext)
+	a.transport, err = c.Transport(s.options.DialContext)
 	return a, err
 }
 
@@ -110,10 +110,10 @@ func (a *account) start(s *common, before *account) {
 			a.watches[i] = kind.watch(a, s)
 		}
 		a.watches[i].apply(setup{
-			account: a.config,
-			jobs:    jobs,
-			http:    a.http,
-			client: client.New(a.base, a.http,
+			account:   a.config,
+			jobs:      jobs,
+			transport: a.transport,
+			client: client.New(a.base, a.transport,
 				client.WithClientName(a.config.ClientName),
 				client.WithUserAgent(s.options.UserAgent),
 				client.WithWarningHandler(a.watches[i].warn),

@@ -27,7 +27,7 @@ func (w *watch[T]) outcome(s setup, began time.Time, err error) outcome[T] {
 // remember counts the request, and says what it means to the scheduler.
 func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
 	o.w.counters.count(endpoint, o.took, o.err)
-	o.idle = o.w.closed || o.setup.http != o.w.setup.http
+	o.idle = o.w.closed || o.setup.transport != o.w.setup.transport
 	refusal, _ := errors.AsType[client.Error](o.err)
 	r.Refused = client.ReasonOf(o.err) == client.RateLimited
 	r.RetryAfter = refusal.RetryAfter
@@ -39,7 +39,7 @@ func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
 // Report implements schedule.Answer.
 func (o *outcome[T]) Report(change schedule.Change) {
 	if o.idle {
-		o.setup.http.CloseIdleConnections()
+		o.setup.client.CloseIdleConnections()
 	}
 	o.gate(change)
 	o.events.write(o.w.logger, o.w.about...)

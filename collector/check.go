@@ -71,7 +71,7 @@ func newCost(a *config.Account, resource string, c *config.Jobs, found jobfile.R
 	if c.Discover != nil {
 		jobs += c.Discover.MaxJobs
 	}
-	return cost{a, resource, c, policyOf(c), limitsOf(c), found, jobs}
+	return cost{a, resource, c, policyOf(c), limitsOf(c, a.Timeout), found, jobs}
 }
 
 func (c cost) setting(name string) string { return c.account.Setting(c.resource + "." + name) }

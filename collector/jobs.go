@@ -59,12 +59,12 @@ type ids struct {
 
 // setup is what a watch is configured with.
 type setup struct {
-	account *config.Account
-	jobs    *config.Jobs
-	http    *http.Client
-	client  *client.Client
-	files   *jobfile.Follower // nil without any
-	newAPI  bool              // or another key
+	account   *config.Account
+	jobs      *config.Jobs
+	transport http.RoundTripper
+	client    *client.Client
+	files     *jobfile.Follower // nil without any
+	newAPI    bool              // or another key
 }
 
 // maxWarned is how many different warnings of the API are logged.
@@ -98,15 +98,15 @@ func (w *watch[T]) curried() prometheus.Labels {
 // is known.
 func (w *watch[T]) apply(next setup) {
 	var es events
-	var replaced *http.Client
+	var replaced *client.Client
 	if next.newAPI {
 		w.scheduler.Forget()
 	}
-	w.scheduler.SetLimits(limitsOf(next.jobs))
+	w.scheduler.SetLimits(limitsOf(next.jobs, next.account.Timeout))
 	w.scheduler.Do(func() {
 		before := w.setup
-		if before.http != next.http {
-			replaced = before.http
+		if before.transport != next.transport {
+			replaced = before.client
 		}
 		w.setup, w.policy = next, policyOf(next.jobs)
 		if next.newAPI {
@@ -162,13 +162,13 @@ func (w *watch[T]) cancel() { w.scheduler.Close() }
 
 // close ends the watch. Scrapes that wait still get their answers.
 func (w *watch[T]) close() {
-	var hc *http.Client
+	var unused *client.Client
 	w.scheduler.Do(func() {
-		w.closed, hc = true, w.setup.http
+		w.closed, unused = true, w.setup.client
 		w.counters = newCounters(nil).of(prometheus.Labels{"resource": w.families.resource}) // late answers bring no series back
 		w.registered.forget(w.curried())
 	})
-	hc.CloseIdleConnections()
+	unused.CloseIdleConnections()
 }
 
 // readFiles takes over the IDs that are known from files, and reports whether
@@ -211,7 +211,7 @@ func (w *watch[T]) rewatch() {
 // returns what is known then. With patience it also fetches what is allowed only
 // later.
 func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
-	var suspect *http.Client
+	var suspect *client.Client
 	w.scheduler.Do(func() {
 		if w.setup.files != nil {
 			w.setup.files.Check()
@@ -220,7 +220,7 @@ func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
 			w.rewatch()
 		}
 		if w.timedOut {
-			w.timedOut, suspect = false, w.setup.http
+			w.timedOut, suspect = false, w.setup.client
 		}
 	})
 	if suspect != nil { // a connection may have become a black hole
@@ -264,23 +264,18 @@ func (w *watch[T]) Due(p schedule.Pass) []schedule.Wish {
 // Prepare implements schedule.Source.
 func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 	began, now := time.Now(), w.setup
-	timeout, get, list := time.Duration(now.account.Timeout), w.families.get, w.families.list
 	if t == &w.list.task {
 		l, token, page := w.list, w.list.token, w.newPage(began)
 		l.asked = began
 		return func(ctx context.Context) schedule.Answer {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			next, err := list(ctx, now.client, token, page.add)
+			next, err := w.families.list(ctx, now.client, token, page.add)
 			return &listAnswer[T]{w.outcome(now, began, err), l, page, token, next}
 		}
 	}
 	j := w.find(t.ID)
 	j.asked = began
 	return func(ctx context.Context) schedule.Answer {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		got, err := get(ctx, now.client, j.task.ID)
+		got, err := w.families.get(ctx, now.client, j.task.ID)
 		return &jobAnswer[T]{w.outcome(now, began, err), j, &got}
 	}
 }

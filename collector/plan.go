@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/cohere-exporter/cohere_exporter/client"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
@@ -30,8 +32,12 @@ func policyOf(c *config.Jobs) policy {
 	}
 }
 
-func limitsOf(c *config.Jobs) schedule.Limits {
-	return schedule.Limits{Concurrent: c.MaxConcurrentRequests, PerMinute: c.RequestsPerMinute}
+func limitsOf(c *config.Jobs, timeout model.Duration) schedule.Limits {
+	return schedule.Limits{
+		Concurrent: c.MaxConcurrentRequests,
+		PerMinute:  c.RequestsPerMinute,
+		Timeout:    time.Duration(timeout),
+	}
 }
 
 // usesList reports whether the list is asked for at all.

@@ -140,15 +140,13 @@ func (a *Account) ParseBaseURL() (*url.URL, error) {
 	return u, nil
 }
 
-// HTTPClient returns a client that authenticates with the account's key. It
-// does not follow redirects, which would carry the key away, and takes proxies
-// from the environment unless one is set. dial, if not nil, replaces the
-// network.
-func (a *Account) HTTPClient(dial promconfig.DialContextFunc) (*http.Client, error) {
+// Transport returns what authenticates requests with the account's key and sends
+// them. It takes proxies from the environment unless one is set. dial, if not
+// nil, replaces the network.
+func (a *Account) Transport(dial promconfig.DialContextFunc) (http.RoundTripper, error) {
 	cfg := a.HTTPClientConfig
 	authorization := cfg.Authorization
 	cfg.Authorization = nil // sent by client.Authorize, which refuses to send an empty one
-	cfg.FollowRedirects = false
 	if cfg.ProxyURL.URL == nil && cfg.NoProxy == "" {
 		cfg.ProxyFromEnvironment = true
 	}
@@ -156,9 +154,9 @@ func (a *Account) HTTPClient(dial promconfig.DialContextFunc) (*http.Client, err
 	if dial != nil {
 		opts = append(opts, promconfig.WithDialContextFunc(dial))
 	}
-	hc, err := promconfig.NewClientFromConfig(cfg, "cohere", opts...)
+	transport, err := promconfig.NewRoundTripperFromConfig(cfg, "cohere", opts...)
 	if err != nil || authorization == nil {
-		return hc, err
+		return transport, err
 	}
 	key := client.StaticKey(string(authorization.Credentials))
 	if authorization.CredentialsFile != "" {
@@ -168,8 +166,7 @@ func (a *Account) HTTPClient(dial promconfig.DialContextFunc) (*http.Client, err
 	if scheme == "" {
 		scheme = "Bearer"
 	}
-	hc.Transport = client.Authorize(scheme, key, hc.Transport)
-	return hc, nil
+	return client.Authorize(scheme, key, transport), nil
 }
 
 // SameAPI reports whether other uses the same API with the same key, so that

@@ -125,7 +125,7 @@ func TestKeyProblem(t *testing.T) {
 	}
 }
 
-func TestHTTPClient(t *testing.T) {
+func TestTransport(t *testing.T) {
 	var sent []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent = append(sent, r.Header.Get("Authorization"))
@@ -140,16 +140,20 @@ func TestHTTPClient(t *testing.T) {
 		sent = nil
 		a := config.Default()
 		a.HTTPClientConfig.Authorization = &authorization
-		hc, err := a.HTTPClient(nil)
+		transport, err := a.Transport(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := hc.Get(server.URL)
+		req, err := http.NewRequest(http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		hc.CloseIdleConnections()
+		(&http.Client{Transport: transport}).CloseIdleConnections()
 		if resp.StatusCode != http.StatusFound || len(sent) != 1 || sent[0] != want {
 			t.Errorf("status %d after %q were sent, want 302 after %q", resp.StatusCode, sent, want)
 		}

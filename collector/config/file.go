@@ -194,7 +194,7 @@ func (a *Account) checkHTTP(dir string) error {
 			return a.mistake(key+".authorization.credentials", "%w; it has to be the API key in one line", err)
 		}
 	}
-	_, err := a.HTTPClient(nil)
+	_, err := a.Transport(nil)
 	if e, ok := errors.AsType[*fs.PathError](err); ok { // without the path: it could be a key
 		what, _, _ := strings.Cut(err.Error(), ": unable to read file ")
 		err = fmt.Errorf("%s: %w", what, e.Err)

@@ -170,3 +170,24 @@ func TestVetoClosesConnection(t *testing.T) {
 		})
 	}
 }
+
+// A request has its own time limit, whoever waits for it; another one holds for
+// those that are sent after it.
+func TestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, schedule.Limits{Concurrent: 20, Timeout: 10 * time.Second}, "a b")
+		f.only("a")
+		f.visit(time.Second)
+		f.SetLimits(schedule.Limits{Concurrent: 20})
+		f.only("b")
+		f.visit(time.Hour)
+		f.at(10*time.Second - 1)
+		if got := f.inFlight(); got != "a b" {
+			t.Errorf("in flight: %q, want a and b", got)
+		}
+		f.at(10 * time.Second)
+		if got := f.inFlight(); got != "b" {
+			t.Errorf("in flight: %q, want b alone", got)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -12,10 +13,11 @@ const (
 	maxBackOff    = 2 * time.Minute
 )
 
-// Limits are how many requests may be sent.
+// Limits are how many requests may be sent, and how long one may take.
 type Limits struct {
-	Concurrent int     // requests in flight at once, at least 1
-	PerMinute  float64 // requests in any minute; below 1, one in any 1/PerMinute minutes; 0: no limit
+	Concurrent int           // requests in flight at once, at least 1
+	PerMinute  float64       // requests in any minute; below 1, one in any 1/PerMinute minutes; 0: no limit
+	Timeout    time.Duration // of a request; 0: none
 }
 
 // Budget returns what PerMinute allows: so many requests in any window of that
@@ -155,6 +157,14 @@ func (l *limit) send(p *permit, now time.Time) bool {
 
 // probing reports whether a request went alone after the gate closed.
 func (l *limit) probing(p *permit) bool { return l.refusals > 0 && p.given > l.closed }
+
+// context returns that of a request which is sent now.
+func (l *limit) context(parent context.Context) (context.Context, context.CancelFunc) {
+	if t := l.configured.Timeout; t > 0 {
+		return context.WithTimeout(parent, t)
+	}
+	return context.WithCancel(parent)
+}
 
 // done gives a permit back.
 func (l *limit) done(p *permit) {

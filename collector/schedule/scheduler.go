@@ -403,7 +403,7 @@ func (s *Scheduler) finish(r *request) {
 // send makes a request, without the lock, and has the answer remembered.
 func (s *Scheduler) send(r *request) {
 	do := s.source.Prepare(r.Task)
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := s.limit.context(s.ctx)
 	defer cancel()
 	s.mu.Unlock()
 	answer := do(s.trace(ctx, cancel, r))
