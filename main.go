@@ -211,11 +211,8 @@ func scrapeOnce(ctx context.Context, w io.Writer, set *collector.Set, own *prome
 			return err
 		}
 		for _, m := range family.Metric {
-			switch family.GetName() {
-			case "cohere_up", "cohere_list_up", "cohere_embed_job_up", "cohere_batch_up":
-				if m.GetGauge().GetValue() == 0 {
-					down++
-				}
+			if strings.HasSuffix(family.GetName(), "_up") && m.GetGauge().GetValue() == 0 {
+				down++
 			}
 		}
 	}
