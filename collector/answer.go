@@ -32,7 +32,7 @@ func (o *outcome[T]) remember(endpoint string) (r schedule.Result) {
 	r.Refused = client.ReasonOf(o.err) == client.RateLimited
 	r.RetryAfter = refusal.RetryAfter
 	o.w.timedOut = o.w.timedOut || client.ReasonOf(o.err) == client.Timeout
-	r.Answered = client.StatusCode(o.err) != 0 && !r.Refused
+	r.Accepted = client.StatusCode(o.err) != 0 && !r.Refused
 	return r
 }
 

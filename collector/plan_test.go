@@ -62,7 +62,7 @@ func (h *history) Prepare(t *schedule.Task) schedule.Request {
 	end := make(chan schedule.Result, 1)
 	h.end[t.ID] = end
 	if !h.hang[t.ID] {
-		end <- schedule.Result{Answered: true}
+		end <- schedule.Result{Accepted: true}
 	}
 	return func(ctx context.Context) schedule.Answer {
 		httptrace.ContextClientTrace(ctx).GotConn(httptrace.GotConnInfo{})

@@ -86,7 +86,7 @@ func (f *fake) mustWrite(ids string) {
 }
 
 var (
-	accepted = schedule.Result{Answered: true}
+	accepted = schedule.Result{Accepted: true}
 	refused  = schedule.Result{Refused: true}
 	noAnswer = schedule.Result{}
 )

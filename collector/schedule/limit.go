@@ -196,9 +196,9 @@ func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.
 	return wait
 }
 
-// answered notes that the API let a request in. It reports whether that opens
+// accepted notes that the API let a request in. It reports whether that opens
 // the gate.
-func (l *limit) answered(p *permit) (opened bool) {
+func (l *limit) accepted(p *permit) (opened bool) {
 	if !l.probing(p) {
 		return false
 	}

@@ -144,7 +144,7 @@ func TestOrderAfterARefusedProbe(t *testing.T) {
 	})
 }
 
-var more = schedule.Result{Answered: true, More: true}
+var more = schedule.Result{Accepted: true, More: true}
 
 // A task that goes on is sent again in the same pass, once that has all the rest.
 func TestMore(t *testing.T) {

@@ -6,6 +6,11 @@
 // limit allows, shares them with passes that overlap it, and waits until they
 // are answered. Nothing waits for the limit: what may not be sent now is left
 // for a later pass. Nothing is sent while nobody waits.
+//
+// The limit is a budget of requests in any minute, and a gate: a refusal closes
+// it, so that for some time nothing is sent, and then one request alone, whose
+// answer opens it again. A refusal also teaches: the budget becomes less than
+// what the API let in before it, and grows again while nothing is refused.
 package schedule
 
 import (
@@ -93,7 +98,7 @@ type Answer interface {
 
 // Result is what an answer says to the scheduler.
 type Result struct {
-	Answered   bool          // the API answered, and with anything but a refusal
+	Accepted   bool          // the API answered, and with anything but a refusal
 	Refused    bool          // the API refused because it was asked too often
 	RetryAfter time.Duration // for how long it then wants to be left alone; 0: it does not say
 	More       bool          // the task goes on, as a list does with its next page
@@ -446,7 +451,7 @@ func (s *Scheduler) remember(r *request, result Result) (change Change) {
 	s.answered++
 	r.Task.lastAnswered = s.tick()
 	r.Task.again = result.More
-	change.Opened = result.Answered && s.limit.answered(r.permit)
+	change.Opened = result.Accepted && s.limit.accepted(r.permit)
 	return change
 }
 

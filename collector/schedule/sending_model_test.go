@@ -188,7 +188,7 @@ func (r reply) Remember() schedule.Result {
 	if r.expected.Opened {
 		w.limits.refusals = 0
 	}
-	return schedule.Result{Answered: true, More: r.how == page, Report: true}
+	return schedule.Result{Accepted: true, More: r.how == page, Report: true}
 }
 
 func (r reply) Report(change schedule.Change) {
