@@ -29,16 +29,21 @@ import (
 )
 
 // serveVariable makes the test binary a simulated API with so many jobs of a
-// kind, "batches 100", where a benchmark is to measure only the one that asks.
+// kind, and a latency, "batches 100 50ms", where a benchmark is to measure only the
+// one that asks.
 const serveVariable = "COHERE_EXPORTER_BENCHMARK_JOBS"
 
 func TestMain(m *testing.M) {
-	if kind, n, ok := strings.Cut(os.Getenv(serveVariable), " "); ok {
-		n, err := strconv.Atoi(n)
+	if of := strings.Fields(os.Getenv(serveVariable)); len(of) == 3 {
+		n, err := strconv.Atoi(of[1])
 		if err != nil {
 			panic(err)
 		}
-		serveJobs(kind, n)
+		latency, err := time.ParseDuration(of[2])
+		if err != nil {
+			panic(err)
+		}
+		serveJobs(of[0], n, latency)
 		return
 	}
 	os.Exit(m.Run())
@@ -80,8 +85,10 @@ func newAPI(kind string, n int, grow bool) *cohertest.API {
 }
 
 // serveJobs serves n jobs until standard input ends.
-func serveJobs(kind string, n int) {
-	server := newAPI(kind, n, false).Start()
+func serveJobs(kind string, n int, latency time.Duration) {
+	api := newAPI(kind, n, false)
+	api.SetLatency(latency)
+	server := api.Start()
 	fmt.Println(server.URL)
 	io.Copy(io.Discard, os.Stdin)
 	server.Close()
@@ -102,11 +109,14 @@ func startGrowing(b *testing.B, kind string, n int) string {
 	return server.URL
 }
 
+// startAtOnce is startElsewhere without latency.
+func startAtOnce(b *testing.B, kind string, n int) string { return startElsewhere(b, kind, n, 0) }
+
 // startElsewhere starts a process that serves n jobs, and returns its URL.
-func startElsewhere(b *testing.B, kind string, n int) string {
+func startElsewhere(b *testing.B, kind string, n int, latency time.Duration) string {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serveVariable+"="+kind+" "+strconv.Itoa(n))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %v", serveVariable, kind, n, latency))
 	stdin, _ := cmd.StdinPipe()
 	stdout, _ := cmd.StdoutPipe()
 	if err := cmd.Start(); err != nil {
@@ -123,9 +133,17 @@ func startElsewhere(b *testing.B, kind string, n int) string {
 	return strings.TrimSpace(url)
 }
 
-// handler returns /metrics of an exporter of n jobs of a kind in so many
-// accounts. change may adapt what is watched.
-func handler(b *testing.B, url, kind string, accounts, n int, change func(*config.Jobs)) http.Handler {
+// exporter is one that watches jobs of a kind.
+type exporter struct {
+	http.Handler
+	own     *prometheus.Registry
+	series  int // at least
+	scrapes float64
+}
+
+// newExporter returns an exporter of n jobs of a kind in so many accounts. change
+// may adapt what is watched.
+func newExporter(b *testing.B, url, kind string, accounts, n int, change func(*config.Jobs)) *exporter {
 	b.Helper()
 	cfg := &config.Config{FromFile: accounts > 1}
 	for a := range accounts {
@@ -157,7 +175,29 @@ func handler(b *testing.B, url, kind string, accounts, n int, change func(*confi
 	if err != nil {
 		b.Fatal(err)
 	}
-	return h
+	return &exporter{Handler: h, own: own, series: seriesPerJob[kind] * n}
+}
+
+func (e *exporter) scrape(b *testing.B) {
+	b.Helper()
+	scrapeHandler(b, e, e.series)
+	e.scrapes++
+}
+
+// requests returns how many the API got.
+func (e *exporter) requests(b *testing.B) (n float64) {
+	families, err := e.own.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "cohere_api_requests_total" {
+			for _, m := range f.Metric {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 // discard is a scrape that is not read.
@@ -211,33 +251,41 @@ func cpuTime() time.Duration {
 }
 
 // BenchmarkFetch is a whole scrape, in which every job is fetched by ID, beside
-// a bare loop of as many requests. Both include the simulated API, but where it
-// is elsewhere.
+// a bare loop of as many requests. The simulated API is another process, which is
+// not measured, but where it says "here".
 func BenchmarkFetch(b *testing.B) {
-	const jobs, batches = cohertest.EmbedJobs, cohertest.Batches
-	for _, n := range []int{10, 100, 1_000, 10_000} {
-		benchmarkFetch(b, fmt.Sprintf("jobs=%d", n), jobs, n, startHere)
+	for _, n := range sizes {
+		for _, latency := range []time.Duration{0, 50 * time.Millisecond} {
+			if n == 10_000 && latency > 0 && testing.Short() {
+				continue // takes half a minute
+			}
+			start := func(b *testing.B, kind string, n int) string { return startElsewhere(b, kind, n, latency) }
+			benchmarkFetch(b, fmt.Sprintf("embed_jobs=%d/latency=%v", n, latency), cohertest.EmbedJobs, n, start)
+		}
 	}
-	benchmarkFetch(b, "growing=1000", jobs, 1_000, startGrowing)
-	benchmarkFetch(b, "elsewhere=1000", jobs, 1_000, startElsewhere)
-	benchmarkFetch(b, "batches=1000", batches, 1_000, startHere)
-	benchmarkFetch(b, "growing-batches=1000", batches, 1_000, startGrowing)
-	benchmarkFetch(b, "elsewhere-batches=1000", batches, 1_000, startElsewhere)
+	benchmarkFetch(b, "embed_jobs=1000/api=here", cohertest.EmbedJobs, 1_000, startHere)
+	benchmarkFetch(b, "embed_jobs=1000/api=here/answers=new", cohertest.EmbedJobs, 1_000, startGrowing)
+	benchmarkFetch(b, "batches=1000", cohertest.Batches, 1_000, startAtOnce)
+	benchmarkFetch(b, "batches=1000/api=here", cohertest.Batches, 1_000, startHere)
+	benchmarkFetch(b, "batches=1000/api=here/answers=new", cohertest.Batches, 1_000, startGrowing)
 	// Each account has its own 20 requests under way.
-	b.Run("accounts=50/exporter", func(b *testing.B) {
-		h := handler(b, startHere(b, jobs, 10_000), jobs, 50, 10_000, nil)
-		perJob(b, 10_000, func() { scrapeHandler(b, h, seriesPerJob[jobs]*10_000) })
+	b.Run("embed_jobs=10000/accounts=50/by=exporter", func(b *testing.B) {
+		e := newExporter(b, startAtOnce(b, cohertest.EmbedJobs, 10_000), cohertest.EmbedJobs, 50, 10_000, nil)
+		perJob(b, 10_000, func() { e.scrape(b) })
 	})
-	b.Run("accounts=50/bare", func(b *testing.B) { benchmarkBare(b, startHere(b, jobs, 10_000), 10_000, 50*20) })
+	b.Run("embed_jobs=10000/accounts=50/by=baseline", func(b *testing.B) {
+		benchmarkBare(b, startAtOnce(b, cohertest.EmbedJobs, 10_000), 10_000, 50*20)
+	})
 }
 
 func benchmarkFetch(b *testing.B, name, kind string, n int, start func(b *testing.B, kind string, n int) string) {
-	b.Run(name+"/exporter", func(b *testing.B) {
-		h := handler(b, start(b, kind, n), kind, 1, n, nil)
-		perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
+	b.Run(name+"/by=exporter", func(b *testing.B) {
+		e := newExporter(b, start(b, kind, n), kind, 1, n, nil)
+		perJob(b, n, func() { e.scrape(b) })
+		b.ReportMetric(e.requests(b)/e.scrapes, "requests/scrape")
 	})
 	if kind == cohertest.EmbedJobs {
-		b.Run(name+"/bare", func(b *testing.B) { benchmarkBare(b, start(b, kind, n), n, 20) })
+		b.Run(name+"/by=baseline", func(b *testing.B) { benchmarkBare(b, start(b, kind, n), n, 20) })
 	}
 }
 
@@ -299,40 +347,46 @@ type bareJob struct {
 	} `json:"meta"`
 }
 
+// sizes are how many jobs there are.
+var sizes = []int{10, 100, 1_000, 10_000}
+
 // BenchmarkList is a whole scrape of jobs that the list says everything of:
 // embed jobs come at once, batches in pages of 1,000.
 func BenchmarkList(b *testing.B) {
-	const n = 10_000
 	for _, kind := range []string{cohertest.EmbedJobs, cohertest.Batches} {
-		b.Run(kind, func(b *testing.B) {
-			h := handler(b, startElsewhere(b, kind, n), kind, 1, 0, func(j *config.Jobs) {
-				discover := config.DefaultDiscover()
-				discover.MaxJobs = n
-				j.Discover = &discover
+		for _, n := range sizes {
+			b.Run(fmt.Sprintf("%s=%d/by=exporter", kind, n), func(b *testing.B) {
+				e := newExporter(b, startAtOnce(b, kind, n), kind, 1, 0, func(j *config.Jobs) {
+					discover := config.DefaultDiscover()
+					discover.MaxJobs = n
+					j.Discover = &discover
+				})
+				e.series = seriesPerJob[kind] * n
+				perJob(b, n, func() { e.scrape(b) })
+				b.ReportMetric(e.requests(b)/e.scrapes, "requests/scrape")
 			})
-			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
-		})
+		}
 	}
 }
 
 // BenchmarkServe is a scrape of settled jobs, all of it from memory, beside
 // promhttp serving as many series from plain gauges.
 func BenchmarkServe(b *testing.B) {
-	const jobs, batches = cohertest.EmbedJobs, cohertest.Batches
-	for _, n := range []int{100, 10_000} {
-		b.Run(fmt.Sprintf("jobs=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, jobs, 1, n) })
-		b.Run(fmt.Sprintf("batches=%d/exporter", n), func(b *testing.B) { benchmarkServe(b, batches, 1, n) })
-		b.Run(fmt.Sprintf("jobs=%d/gauges", n), func(b *testing.B) {
-			h := plainGauges(n)
-			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[jobs]*n) })
+	serve := func(name, kind string, accounts, n int) {
+		b.Run(name+"/by=exporter", func(b *testing.B) {
+			e := newExporter(b, startAtOnce(b, kind, n), kind, accounts, n, fromMemory)
+			perJob(b, n, func() { e.scrape(b) })
 		})
 	}
-	b.Run("jobs=10000/accounts=50", func(b *testing.B) { benchmarkServe(b, jobs, 50, 10_000) })
-}
-
-func benchmarkServe(b *testing.B, kind string, accounts, n int) {
-	h := handler(b, startElsewhere(b, kind, n), kind, accounts, n, fromMemory)
-	perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[kind]*n) })
+	for _, n := range sizes {
+		serve(fmt.Sprintf("embed_jobs=%d", n), cohertest.EmbedJobs, 1, n)
+		b.Run(fmt.Sprintf("embed_jobs=%d/by=baseline", n), func(b *testing.B) {
+			h := plainGauges(n)
+			perJob(b, n, func() { scrapeHandler(b, h, seriesPerJob[cohertest.EmbedJobs]*n) })
+		})
+		serve(fmt.Sprintf("batches=%d", n), cohertest.Batches, 1, n)
+	}
+	serve("embed_jobs=10000/accounts=50", cohertest.EmbedJobs, 50, 10_000)
 }
 
 // fromMemory has jobs fetched once.
@@ -342,23 +396,25 @@ func fromMemory(j *config.Jobs) {
 }
 
 // BenchmarkMemory tells what remembering jobs takes, and the process after ten
-// scrapes. Run it alone, for one kind.
+// scrapes: run it alone, for one kind and size.
 func BenchmarkMemory(b *testing.B) {
 	for _, kind := range []string{cohertest.EmbedJobs, cohertest.Batches} {
-		b.Run(kind, func(b *testing.B) {
-			for b.Loop() {
-				benchmarkMemory(b, kind, 10_000)
-			}
-		})
+		for _, n := range sizes {
+			b.Run(fmt.Sprintf("%s=%d/by=exporter", kind, n), func(b *testing.B) {
+				for b.Loop() {
+					benchmarkMemory(b, kind, n)
+				}
+			})
+		}
 	}
 }
 
 func benchmarkMemory(b *testing.B, kind string, n int) {
-	url := startElsewhere(b, kind, n)
+	url := startAtOnce(b, kind, n)
 	before := heap()
-	h := handler(b, url, kind, 1, n, fromMemory)
+	e := newExporter(b, url, kind, 1, n, fromMemory)
 	for range 10 {
-		scrapeHandler(b, h, seriesPerJob[kind]*n)
+		e.scrape(b)
 	}
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
@@ -368,7 +424,7 @@ func benchmarkMemory(b *testing.B, kind string, n int) {
 		}
 	}
 	b.ReportMetric(float64(heap()-before)/float64(n), "held-B/job")
-	runtime.KeepAlive(h)
+	runtime.KeepAlive(e)
 }
 
 func heap() uint64 {
@@ -411,8 +467,8 @@ func plainGauges(n int) http.Handler {
 func BenchmarkJobsPage(b *testing.B) {
 	const n = 10_000
 	jobs := cohertest.EmbedJobs
-	h := handler(b, startHere(b, jobs, n), jobs, 1, n, fromMemory)
-	scrapeHandler(b, h, seriesPerJob[cohertest.EmbedJobs]*n)
+	e := newExporter(b, startHere(b, jobs, n), jobs, 1, n, fromMemory)
+	e.scrape(b)
 	for _, query := range []string{"", "?page=25", "?q=nightly", "?q=no+such+job"} {
 		b.Run("query="+query, func(b *testing.B) {
 			r, _ := http.NewRequest(http.MethodGet, "/jobs"+query, nil)
@@ -420,7 +476,7 @@ func BenchmarkJobsPage(b *testing.B) {
 			cpu := cpuTime()
 			for b.Loop() {
 				w := &discard{header: http.Header{}}
-				h.ServeHTTP(w, r)
+				e.ServeHTTP(w, r)
 				if w.code != 0 && w.code != http.StatusOK {
 					b.Fatalf("status %d", w.code)
 				}
