@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // probe serves one job, for the multi-target pattern.
@@ -31,9 +30,7 @@ func (o Options) probe() http.Handler {
 		if r.Method != http.MethodHead {
 			reg.MustRegister(job)
 		}
-		opts := o.exposition()
-		opts.Registry = nil // its counters are those of /metrics
-		promhttp.HandlerFor(reg, opts).ServeHTTP(w, r)
+		o.expose(w, r, reg, nil) // what counts errors is about /metrics
 	})
 }
 

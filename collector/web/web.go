@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -99,9 +100,8 @@ func text(text string) http.HandlerFunc {
 // metrics serves every scrape from a registry of its own, so that each has its
 // own deadline.
 func (o Options) metrics() http.Handler {
-	opts := o.exposition()
 	return promhttp.InstrumentMetricHandler(o.Own, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		serve := func(g prometheus.Gatherer) { promhttp.HandlerFor(g, opts).ServeHTTP(w, r) }
+		serve := func(g prometheus.Gatherer) { o.expose(w, r, g, o.Own) }
 		switch {
 		case r.Method == http.MethodHead:
 			serve(prometheus.Gatherers{}) // of nothing
@@ -115,13 +115,16 @@ func (o Options) metrics() http.Handler {
 	}))
 }
 
-func (o Options) exposition() promhttp.HandlerOpts {
-	return promhttp.HandlerOpts{
+// expose sends all that is gathered. Errors count in the registerer, if any.
+func (o Options) expose(w http.ResponseWriter, r *http.Request, g prometheus.Gatherer, errors prometheus.Registerer) {
+	whole := *r
+	whole.URL = &url.URL{Path: r.URL.Path} // promhttp would leave out what a parameter name[] does not name
+	promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
-		Registry:          o.Own,
+		Registry:          errors,
 		EnableOpenMetrics: true,
-	}
+	}).ServeHTTP(w, &whole)
 }
 
 // deadline returns the context of a scrape, which ends in time to answer it.

@@ -110,6 +110,18 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
+// An unknown parameter is ignored, promhttp's own filter too: what it left out
+// would have been fetched all the same.
+func TestUnknownParameters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := newHandler(t, nil)
+		const query = "unknown=1&name[]=cohere_up&name[]=promhttp_metric_handler_requests_in_flight"
+		expect(t, serve(t, h, "GET", "/metrics?"+query), 200, "\ncohere_up 0\n", `cohere_embed_job_up{job_id="job-1"} 1`, "cohere_api_requests_total")
+		expect(t, serve(t, h, "GET", "/metrics?jobs=0&"+query), 200, "cohere_api_requests_total")
+		expect(t, serve(t, h, "GET", "/probe?job_id=job-1&"+query), 200, "\ncohere_up 1\n", `cohere_embed_job_up{job_id="job-1"} 1`)
+	})
+}
+
 func TestMetricsPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := func(path string) http.Handler {
