@@ -160,8 +160,8 @@ func (a *Account) checkFile(dir string) error {
 			continue
 		}
 		watched = true
-		if len(j.IDs) == 0 && len(j.IDFiles) == 0 && j.Discover == nil {
-			return a.mistake(kind.Name, "nothing to watch; give it ids, id_files or discover")
+		if j.IDs == nil && len(j.IDFiles) == 0 && j.Discover == nil {
+			return a.mistake(kind.Name, "nothing to watch; give it ids, id_files or discover, or ids: [] to leave all to /probe")
 		}
 		for i, pattern := range j.IDFiles {
 			j.IDFiles[i] = filepath.Clean(promconfig.JoinDir(dir, pattern))

@@ -85,8 +85,8 @@ var badFiles = []struct{ name, text, want string }{
 	{"name no UTF-8", strings.Replace(good, "search", "!!binary /w==", 1), "2: name: is not valid UTF-8, which a label has to be"},
 	{"long name", strings.Replace(good, "search", strings.Repeat("é", 513), 1), "2: name: is longer than 512 characters"},
 	{"nothing to watch", head, "2: nothing to watch; give the account embed_jobs or batches"},
-	{"nothing below the kind", jobs, "6: embed_jobs: nothing to watch; give it ids, id_files or discover"},
-	{"nothing in the lists", jobs + "      ids: []\n      id_files:\n", "7: embed_jobs: nothing to watch; give it ids, id_files or discover"},
+	{"nothing below the kind", jobs, "6: embed_jobs: nothing to watch; give it ids, id_files or discover, or ids: [] to leave all to /probe"},
+	{"nothing in the lists", jobs + "      ids:\n      id_files: []\n", "7: embed_jobs: nothing to watch; give it ids, id_files or discover, or ids: [] to leave all to /probe"},
 	{"no authorization", "accounts:\n  - name: a\n    embed_jobs: {discover: }\n", "2: http_client_config.authorization: is missing, and nothing else gives the API its key; set it to {credentials_file: FILE}"},
 	{"basic_auth", "accounts:\n  - name: a\n    embed_jobs: {discover: }\n    http_client_config:\n      basic_auth: {username: a}\n", "5: http_client_config.authorization: is missing, and nothing else gives the API its key; set it to {credentials_file: FILE}"},
 	{"no key", strings.Replace(good, "credentials_file: good.key", "type: Bearer", 1), "5: http_client_config.authorization: holds no key; set credentials_file"},
@@ -235,6 +235,7 @@ func TestLoadGoodFile(t *testing.T) {
     timeout:
     embed_jobs:
       ids: [5, ]
+    batches: {ids: []} # only probed
 `)
 	c, err := config.LoadFile(filepath.Join(dir, "config.yml"))
 	if err != nil {
@@ -358,6 +359,12 @@ func TestLoadGoodFile(t *testing.T) {
   embed_jobs:
     ids:
     - '5'
+    max_concurrent_requests: 20
+    requests_per_minute: 40
+    refresh_interval: 0s
+    settled_interval: 0s
+    max_staleness: 5m
+  batches:
     max_concurrent_requests: 20
     requests_per_minute: 40
     refresh_interval: 0s
