@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -704,6 +705,7 @@ func TestProgramTLSAndBasicAuth(t *testing.T) {
 		"basic_auth_users: {prometheus: $2a$04$gNL/XvqyUrAl2uFZLzaXNuc9rHH8DDRchO0d0k.mOdH1nUuEMI65S}", // correct horse
 		"http_server_config: {headers: {Content-Security-Policy: default-src 'self'}}")
 	e := startExporter(t, nil, "--demo", "--web.enable-lifecycle", "--web.config.file="+filepath.Join(dir, "web.yml"))
+	secure := exporter{e.process, strings.Replace(e.url, "http:", "https:", 1), client}
 	for path, want := range map[string]string{
 		"/":                                  "cohere_exporter",
 		"/jobs":                              "Every job",
@@ -716,31 +718,25 @@ func TestProgramTLSAndBasicAuth(t *testing.T) {
 		"/nothing":                           "not found",
 	} {
 		for _, password := range []string{"", "wrong", "correct horse"} {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(e.url, "http:", "https:", 1)+path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			var header []string
 			if password != "" {
-				req.SetBasicAuth("prometheus", password)
+				header = []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("prometheus:"+password))}
 			}
-			resp, err := client.Do(req)
-			if err != nil {
-				t.Fatal(err)
+			resp, head := secure.do(t, http.MethodGet, path, header...), secure.do(t, http.MethodHead, path, header...)
+			for _, resp := range []response{resp, head} {
+				if policy, sniff := resp.Header.Get("Content-Security-Policy"), resp.Header.Get("X-Content-Type-Options"); policy != "default-src 'self'" || sniff != "nosniff" {
+					t.Errorf("%s %s: the policy is %q, %q", resp.Request.Method, path, policy, sniff)
+				}
 			}
-			body, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if policy := resp.Header.Get("Content-Security-Policy"); policy != "default-src 'self'" {
-				t.Errorf("%s: the policy is %q", path, policy)
+			if head.StatusCode != resp.StatusCode || head.body != "" {
+				t.Errorf("HEAD %s: %s, %q; GET: %s", path, head.Status, head.body, resp.Status)
 			}
 			if password != "correct horse" {
-				if resp.StatusCode != http.StatusUnauthorized || string(body) != "Unauthorized\n" {
-					t.Errorf("%s with password %q: %s, %s", path, password, resp.Status, body)
+				if resp.StatusCode != http.StatusUnauthorized || resp.body != "Unauthorized\n" {
+					t.Errorf("%s with password %q: %s, %s", path, password, resp.Status, resp.body)
 				}
-			} else if !strings.Contains(string(body), want) {
-				t.Errorf("%s: %s without %q: %s", path, resp.Status, want, body)
+			} else if !strings.Contains(resp.body, want) {
+				t.Errorf("%s: %s without %q: %s", path, resp.Status, want, resp.body)
 			}
 		}
 		if resp := e.do(t, http.MethodGet, path); resp.StatusCode != http.StatusBadRequest || !strings.Contains(resp.body, "HTTPS server") {
