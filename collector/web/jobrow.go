@@ -1,0 +1,160 @@
+package web
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/cohere-exporter/cohere_exporter/collector"
+)
+
+type (
+	jobRow struct {
+		Class, Mark, Status, Was string
+		Account, Kind, Name, ID  string
+		Model, In, Out           string
+		Running                  bool
+		Created, Fetched         *moment
+		Old, Open                bool
+		Records                  *recordsCell
+		Troubles                 []trouble
+		Details                  []detail
+	}
+	recordsCell struct {
+		Successful, Rest string
+		Bar              []segment
+	}
+	trouble struct{ Class, What, Do string }
+	detail  struct {
+		Name, Text string
+		Time       *moment
+		Wide       bool
+	}
+)
+
+func newJobRow(r *row, now time.Time) jobRow {
+	d := r.Describe()
+	s := states[r.state]
+	v := jobRow{
+		Class: s.class, Mark: s.mark, Status: spaced(r.Status),
+		Account: short(r.account, maxCell), Kind: singular(r.resource.Name),
+		Name: short(cmp.Or(r.Name, r.ID), maxCell), ID: short(r.ID, maxText),
+		Model: short(d.Model, maxCell), In: optional(d.InputTokens), Out: optional(d.OutputTokens),
+		Running: r.Status != "" && !r.Settled && !r.Created.IsZero(),
+		Old:     r.Stale,
+	}
+	if r.Probed {
+		v.Kind += ", probed"
+	}
+	switch {
+	case r.state == unfetched:
+		v.Was, v.Status = v.Status, s.words
+	case r.state == waiting:
+		v.Status = s.words
+	case r.state == done && strings.HasPrefix(r.Status, "cancel"):
+		v.Class, v.Mark = "off", "–"
+	}
+	if !r.Created.IsZero() {
+		v.Created = ago(r.Created, now)
+		if v.Running {
+			v.Created = newMoment(r.Created, duration(now.Sub(r.Created)))
+		}
+	}
+	if !r.Fetched.IsZero() {
+		v.Fetched = ago(r.Fetched, now)
+	}
+	v.Records = newRecordsCell(d.Records, r.Settled)
+	v.addTroubles(r, &d)
+	v.addDetails(r, &d, now)
+	return v
+}
+
+// singular is the name of one of a kind.
+func singular(resource string) string {
+	if one, ok := strings.CutSuffix(resource, "ches"); ok {
+		return one + "ch"
+	}
+	return spaced(strings.TrimSuffix(resource, "s"))
+}
+
+func newRecordsCell(r *collector.Records, settled bool) *recordsCell {
+	if r == nil || !r.All.Valid || r.All.Value <= 0 {
+		return nil
+	}
+	successful, failed := part{"good", r.Successful.Value}, part{"bad", r.Failed.Value}
+	rest, what := part{"", r.All.Value - successful.value - failed.value}, " to come"
+	if settled {
+		rest.class, what = "warn", " missing"
+	}
+	cell := &recordsCell{Successful: number(successful.value) + " of " + number(r.All.Value) + " successful"}
+	var others []string
+	if failed.value > 0 {
+		others = append(others, number(failed.value)+" failed")
+	}
+	if rest.value > 0 {
+		others = append(others, number(rest.value)+what)
+	}
+	cell.Rest = strings.Join(others, ", ")
+	if !settled {
+		rest.value = 0 // the empty part of the bar
+	}
+	cell.Bar = bar(r.All.Value, successful, failed, rest)
+	return cell
+}
+
+// addTroubles says what is wrong, and what to do.
+func (v *jobRow) addTroubles(r *row, d *collector.Description) {
+	if r.Status == failedStatus {
+		t := trouble{"bad", "The job failed.", d.IfFailed}
+		if d.Reason != "" {
+			t.What = "The job failed, says the API:"
+			t.Do = short(d.Reason, maxText)
+		}
+		v.Troubles = append(v.Troubles, t)
+	} else if d.Reason != "" {
+		v.Troubles = append(v.Troubles, trouble{"", "The API says:", short(d.Reason, maxText)})
+	}
+	if r.Error != "" {
+		a := adviceOn(r.Error)
+		v.Troubles = append(v.Troubles, trouble{"warn", a.What, a.Do})
+	}
+}
+
+// addDetails says everything that is known.
+func (v *jobRow) addDetails(r *row, d *collector.Description, now time.Time) {
+	text := func(name, value string) {
+		if value != "" {
+			v.Details = append(v.Details, detail{Name: name, Text: short(value, maxText), Wide: len(value) > 60})
+		}
+	}
+	at := func(name string, t time.Time) {
+		if !t.IsZero() {
+			m := ago(t, now)
+			v.Details = append(v.Details, detail{Name: name, Time: newMoment(t, m.Full+", "+m.Words)})
+		}
+	}
+	text("Name", r.Name)
+	text("Status", spaced(r.Status))
+	at("Status changed, as seen here", r.Changed)
+	at("Created", r.Created)
+	at("Values fetched", r.Fetched)
+	for _, m := range d.More {
+		switch value := m.Value.(type) {
+		case string:
+			text(m.Name, value)
+		case float64:
+			text(m.Name, number(value))
+		case time.Time:
+			at(m.Name, value)
+		}
+	}
+	if v.Records != nil {
+		text("Records", strings.TrimSuffix(v.Records.Successful+", "+v.Records.Rest, ", "))
+	}
+	for _, warning := range d.Warnings {
+		v.Details = append(v.Details, detail{Name: "Warning", Text: short(warning, maxText), Wide: true})
+	}
+	if len(v.Details) == 0 {
+		text("Known", "nothing yet")
+	}
+}
