@@ -35,7 +35,7 @@ type (
 func (p *jobsPage) addCards(view *collector.Overview, f filter) {
 	for _, a := range view.Accounts {
 		for i := range a.Resources {
-			if r := &a.Resources[i]; f.admitsResource(a.Name, r.Name) {
+			if r := &a.Resources[i]; f.admitsResource(a.Name, r) {
 				p.Cards = append(p.Cards, newResourceCard(a.Name, r, view.Taken))
 			}
 		}

@@ -70,6 +70,15 @@ func stateOf(j *collector.JobOverview) state {
 	return running
 }
 
+// query is the part of a query that asks for the job.
+func (r *row) query() url.Values {
+	q := url.Values{r.resource.ID: {r.ID}}
+	if r.account != "" {
+		q.Set("account", r.account)
+	}
+	return q
+}
+
 // compare is negative if r stands above other.
 func (r *row) compare(other *row) int {
 	return cmp.Or(
@@ -86,6 +95,17 @@ type filter struct{ account, kind, status, text, id, value string }
 // filterParameters are the names of query parameters that choose jobs.
 var filterParameters = []string{"account", "kind", "status", "q", "job_id", "batch_id"}
 
+// chosen is the part of a query that chooses jobs.
+func chosen(query url.Values) url.Values {
+	part := url.Values{}
+	for _, name := range filterParameters {
+		if value := query.Get(name); value != "" {
+			part.Set(name, value)
+		}
+	}
+	return part
+}
+
 func newFilter(q url.Values) filter {
 	f := filter{account: q.Get("account"), kind: q.Get("kind"), status: q.Get("status"), text: strings.ToLower(strings.TrimSpace(q.Get("q")))}
 	for _, id := range []string{"job_id", "batch_id"} {
@@ -96,13 +116,13 @@ func newFilter(q url.Values) filter {
 	return f
 }
 
-func (f filter) admitsResource(account, kind string) bool {
-	return (f.account == "" || f.account == account) && (f.kind == "" || f.kind == kind)
+func (f filter) admitsResource(account string, r *collector.ResourceOverview) bool {
+	return (f.account == "" || f.account == account) && (f.kind == "" || f.kind == r.Name) && (f.value == "" || f.id == r.ID)
 }
 
 func (f filter) admits(r *row) bool {
-	return f.admitsResource(r.account, r.resource.Name) &&
+	return f.admitsResource(r.account, r.resource) &&
 		(f.status == "" || f.status == states[r.state].filter || f.status == r.Status) &&
-		(f.value == "" || f.id == r.resource.ID && f.value == r.ID) &&
+		(f.value == "" || f.value == r.ID) &&
 		(f.text == "" || strings.Contains(strings.ToLower(r.ID), f.text) || strings.Contains(strings.ToLower(r.Name), f.text))
 }

@@ -12,6 +12,7 @@ type (
 	jobRow struct {
 		Class, Mark, Status, Was string
 		Account, Kind, Name, ID  string
+		Link                     string // to it alone
 		Model, In, Out           string
 		Running                  bool
 		Created, Fetched         *moment

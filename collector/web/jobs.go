@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,15 +25,15 @@ type (
 		Cards       []resourceCard
 		Folded      []resourceCard // those that are well, where there are many
 		FoldedWords string
-		Refresh     int // seconds; 0: not by itself
+		Refresh     string // seconds; "": not by itself
 		RefreshLink string
 
 		Watched   int
 		Discovers bool
+		Filtered  bool
+		One       bool // a job is asked for by its ID
 		Query     string
 		Selects   []selection
-		Hidden    []parameter
-		ClearLink string // "": nothing is filtered
 
 		Caption        string
 		Records        bool // some job has them
@@ -41,7 +42,6 @@ type (
 		Page, Pages    int
 		Previous, Next string
 	}
-	parameter struct{ Name, Value string }
 	selection struct {
 		Label, Name string
 		Options     []option
@@ -57,8 +57,8 @@ func (o Options) jobs() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		p := o.jobsPage(o.Set.Overview(), query)
-		if p.Refresh > 0 {
-			w.Header().Set("Refresh", strconv.Itoa(p.Refresh))
+		if p.Refresh != "" {
+			w.Header().Set("Refresh", p.Refresh)
 		}
 		render(w, "jobs.html", p)
 	})
@@ -66,35 +66,51 @@ func (o Options) jobs() http.Handler {
 
 func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage {
 	all, f := rows(view), newFilter(query)
-	p := &jobsPage{page: o.newPage(jobsPath, view, all), Watched: len(all), Query: query.Get("q")}
+	here, refresh := chosen(query), refreshing(query)
+	p := &jobsPage{
+		page: o.newPage(jobsPath, view, all, refresh), Refresh: refresh.Get("refresh"),
+		Watched: len(all), Filtered: len(here) > 0, One: f.value != "", Query: query.Get("q"),
+	}
 	p.addCards(view, f)
 	p.addForm(view, query)
 
 	shown := slices.DeleteFunc(all, func(r *row) bool { return !f.admits(r) })
 	slices.SortFunc(shown, (*row).compare)
-	p.Pages = max(1, (len(shown)+jobsPerPage-1)/jobsPerPage)
-	p.Page, _ = strconv.Atoi(query.Get("page"))
-	p.Page = min(max(1, p.Page), p.Pages)
-	if p.Page > 1 {
-		p.Previous = linkWith(query, "page", strconv.Itoa(p.Page-1))
-	}
-	if p.Page < p.Pages {
-		p.Next = linkWith(query, "page", strconv.Itoa(p.Page+1))
-	}
 	p.Caption = count(len(shown), "job", "jobs")
 	if len(shown) < p.Watched {
 		p.Caption = number(float64(len(shown))) + " of " + count(p.Watched, "job", "jobs")
 	}
+	p.Pages = max(1, (len(shown)+jobsPerPage-1)/jobsPerPage)
+	p.Page, _ = strconv.Atoi(query.Get("page"))
+	p.Page = min(max(1, p.Page), p.Pages)
 	first := (p.Page - 1) * jobsPerPage
 	shown = shown[first:min(first+jobsPerPage, len(shown))]
 	if p.Pages > 1 {
 		p.Caption += fmt.Sprintf(", %d to %d", first+1, first+len(shown))
 	}
+	toPage := func(n int) url.Values { return url.Values{"page": {strconv.Itoa(n)}} }
+	if p.Page > 1 {
+		p.Previous = jobsLink(here, refresh, toPage(p.Page-1))
+	}
+	if p.Page < p.Pages {
+		p.Next = jobsLink(here, refresh, toPage(p.Page+1))
+	}
+	if p.Page > 1 {
+		maps.Copy(here, toPage(p.Page))
+	}
+	p.RefreshLink = jobsLink(here)
+	if p.Refresh == "" {
+		p.RefreshLink = jobsLink(here, url.Values{"refresh": {"30"}})
+	}
+
 	for _, r := range shown {
 		row := newJobRow(r, view.Taken)
-		row.Open = f.value != ""
+		row.Open, row.Link = p.One, jobsLink(r.query(), refresh)
 		p.Records = p.Records || row.Records != nil
 		p.Rows = append(p.Rows, row)
+	}
+	if p.One && len(p.Rows) == 1 {
+		p.Title = p.Rows[0].Status + ": " + p.Rows[0].Name + " – cohere_exporter"
 	}
 	p.Below = 6
 	if p.Records {
@@ -103,43 +119,29 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 	return p
 }
 
-// linkWith links to the same page with another value of a parameter; "" is none.
-func linkWith(query url.Values, name, value string) string {
-	next := url.Values{}
-	for key, values := range query {
-		if slices.Contains(filterParameters, key) || key == "page" || key == "refresh" {
-			next[key] = values[:1]
-		}
+// refreshing is the part of a query that has the page refresh itself.
+func refreshing(query url.Values) url.Values {
+	seconds, err := strconv.Atoi(query.Get("refresh"))
+	if err != nil || seconds <= 0 {
+		return nil
 	}
-	next.Set(name, value)
-	if value == "" {
-		next.Del(name)
-	}
-	if len(next) == 0 {
-		return "./jobs"
-	}
-	return "./jobs?" + next.Encode()
+	return url.Values{"refresh": {strconv.Itoa(min(max(seconds, minRefresh), maxRefresh))}}
 }
 
-// addForm adds what chooses the jobs, and whether the page refreshes itself.
-func (p *jobsPage) addForm(view *collector.Overview, query url.Values) {
-	refresh, err := strconv.Atoi(query.Get("refresh"))
-	if err == nil && refresh > 0 {
-		p.Refresh = min(max(refresh, minRefresh), maxRefresh)
-		p.RefreshLink = linkWith(query, "refresh", "")
-		p.Hidden = append(p.Hidden, parameter{"refresh", strconv.Itoa(p.Refresh)})
-	} else {
-		p.RefreshLink = linkWith(query, "refresh", "30")
+// jobsLink is the address of the page with a query of these parts.
+func jobsLink(parts ...url.Values) string {
+	query := url.Values{}
+	for _, part := range parts {
+		maps.Copy(query, part)
 	}
-	for _, name := range filterParameters {
-		if query.Get(name) != "" {
-			p.ClearLink = "./jobs"
-			if p.Refresh > 0 {
-				p.ClearLink += "?refresh=" + strconv.Itoa(p.Refresh)
-			}
-		}
+	if len(query) == 0 {
+		return "./jobs"
 	}
+	return "./jobs?" + query.Encode()
+}
 
+// addForm adds what chooses the jobs.
+func (p *jobsPage) addForm(view *collector.Overview, query url.Values) {
 	account, kind, status := selection{Label: "Account", Name: "account"}, selection{Label: "Kind", Name: "kind"}, selection{Label: "Status", Name: "status"}
 	for _, s := range states {
 		status.add(s.filter, s.words)

@@ -200,12 +200,11 @@ func TestJobFilters(t *testing.T) {
 			if got := s.names("/jobs" + query); got != want {
 				t.Errorf("%s shows %q, not %q", query, got, want)
 			}
-			if text := s.text("/jobs" + query); (want == "") != strings.Contains(text, "No job matches. Show all jobs") {
+			if text := s.text("/jobs" + query); (want == "") != regexp.MustCompile("No job (matches|of that ID)").MatchString(text) {
 				t.Errorf("%s: %s", query, text)
 			}
 		}
-		expect(t, s.open("/jobs?job_id=e-old"), 200, "<details open><summary><code><bdi>e-old<", "1 of 9 jobs")
-		expect(t, s.open("/jobs?q=a"), 200, "!<details open>")
+		expect(t, s.open("/jobs?q=a"), 200, "!<details open>", `<a href="./jobs">Show all`)
 		same(t, section(t, s.text("/jobs?kind=batches"), "Accounts and budgets", "Every job"), `
 search · batches
 ✓ 2 jobs, all fetched
@@ -226,6 +225,55 @@ func TestJobsRefresh(t *testing.T) {
 				t.Errorf("%s: Refresh is %q, not %q", query, got, want)
 			}
 		}
+	})
+}
+
+// A job has an address of its own, where it is open, with nothing before it.
+func TestOneJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, jobsOf)
+		s.scrape()
+		expect(t, s.open("/jobs"), 200, `<a href="./jobs?account=search&amp;job_id=e-old">This job alone</a>`, `<a href="./jobs?account=search&amp;batch_id=b-runs">`)
+		for _, path := range []string{"/jobs?account=search&job_id=e-old", "/jobs?job_id=e-old&page=7"} {
+			expect(t, s.open(path), 200, "<title>processing: catalogue – cohere_exporter</title>", "<details open><summary><code><bdi>e-old<", "!<form", "!This job alone")
+			same(t, section(t, s.text(path), "Refresh every 30 s", "Name: catalogue"), `
+One job
+Show all jobs
+1 of 9 jobs
+Status | Job | Model | Created | Tokens in | Tokens out | Values
+▸ processing | catalogue | embed-v4.0 | running for 2 h 5 min | 2.5 | 0 | 0 s ago
+e-old embed job · search`)
+			same(t, section(t, s.text(path), "API version: 1", "As of"), `
+Accounts and budgets
+search · embed jobs
+✕ 1 of 7 jobs cannot be fetched
+1 job: Not found (404).
+7 of 40 requests in the last minute
+Newest values 0 s old, oldest running 0 s`)
+		}
+		expect(t, s.open("/jobs?job_id=nobodys"), 200, "No job of that ID is watched.", `<a href="./jobs">Show all jobs</a>`, "!<table")
+	})
+}
+
+// A page that refreshes itself goes on with that wherever its links lead, and
+// has nothing that a refresh would close.
+func TestRefreshStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, jobsOf)
+		s.scrape()
+		for _, path := range []string{"/jobs?refresh=30", "/jobs?refresh=30&q=e", "/jobs?refresh=30&job_id=e-old", "/jobs?refresh=30&q=no+such"} {
+			page := s.open(path).Body.String()
+			for _, m := range regexp.MustCompile(`<a href="(\./jobs[^"]*)"[^>]*>([^<]*)`).FindAllStringSubmatch(page, -1) {
+				if address := html.UnescapeString(m[1]); (m[2] == "Stop refreshing") == strings.Contains(address, "refresh=30") {
+					t.Errorf("%s links to %s as %q", path, address, m[2])
+				}
+			}
+			if strings.Contains(strings.ReplaceAll(page, "<details open>", ""), "<details") {
+				t.Errorf("%s has what can be opened", path)
+			}
+		}
+		expect(t, s.open("/jobs?refresh=30"), 200, `<p class="id"><a href="./jobs?account=search&amp;job_id=e-old&amp;refresh=30"><code><bdi>e-old</bdi>`)
+		expect(t, s.open("/jobs?job_id=e-old&refresh=30"), 200, "<details open>", `<a href="./jobs?refresh=30">Show all jobs</a>`)
 	})
 }
 

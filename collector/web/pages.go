@@ -7,7 +7,7 @@ import (
 	"encoding/base64"
 	"html/template"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -58,6 +58,7 @@ func setSecurityHeaders(h http.Header) {
 type page struct {
 	Path        string
 	Title       string
+	Jobs        string // link to their page
 	Home        bool   // there is a landing page
 	Metrics     string // link to them
 	MetricsPath string
@@ -67,12 +68,14 @@ type page struct {
 }
 
 // stateCount is how many jobs are in a state.
-type stateCount struct{ Words, Class, Filter string }
+type stateCount struct{ Words, Class, Link string }
 
-// newPage returns what all pages show of what is known.
-func (o Options) newPage(path string, view *collector.Overview, jobs []*row) page {
+// newPage returns what all pages show of what is known. Links to jobs keep these
+// parameters.
+func (o Options) newPage(path string, view *collector.Overview, jobs []*row, keep url.Values) page {
 	p := page{
 		Path:        path,
+		Jobs:        jobsLink(keep),
 		Home:        o.MetricsPath != landingPath,
 		Metrics:     "." + o.MetricsPath,
 		MetricsPath: o.MetricsPath,
@@ -85,7 +88,7 @@ func (o Options) newPage(path string, view *collector.Overview, jobs []*row) pag
 	}
 	for s, n := range in {
 		if n > 0 {
-			p.State = append(p.State, stateCount{number(float64(n)) + " " + states[s].words, states[s].class, states[s].filter})
+			p.State = append(p.State, stateCount{number(float64(n)) + " " + states[s].words, states[s].class, jobsLink(url.Values{"status": {states[s].filter}}, keep)})
 		}
 	}
 	p.Title = "cohere_exporter"
@@ -128,12 +131,13 @@ func render(w http.ResponseWriter, name string, data any) {
 
 // landing is the page of all pages.
 func (o Options) landing() http.Handler {
-	type link struct{ Address, Name, About string }
+	type link struct{ Address, Name, About string } // no address: it needs an ID
 	metrics := "." + o.MetricsPath
 	links := []link{
 		{"./jobs", "Jobs", "Every job: its state, its tokens, and why it cannot be fetched"},
 		{metrics, "Metrics", "Every job for Prometheus; this is a scrape, and asks the API"},
 		{metrics + "?jobs=0", "Own metrics", "Only the exporter’s own"},
+		{"", probePath + "?job_id=ID", "One job, watched or not, for Prometheus’s multi-target pattern"},
 		{"." + healthyPath, "Healthy", "200 while the process answers"},
 		{"." + readyPath, "Ready", "200 while the process answers"},
 	}
@@ -143,6 +147,6 @@ func (o Options) landing() http.Handler {
 			page
 			Links   []link
 			Version string
-		}{o.newPage(landingPath, view, rows(view)), links, strings.TrimSpace(version.Info())})
+		}{o.newPage(landingPath, view, rows(view), nil), links, version.Version + ", revision " + version.GetRevision()})
 	})
 }

@@ -108,7 +108,7 @@ func number(n float64) string {
 // optional writes a number that the API may leave out.
 func optional(n client.Optional[float64]) string {
 	if !n.Valid {
-		return "–"
+		return ""
 	}
 	return number(n.Value)
 }
