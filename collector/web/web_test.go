@@ -133,12 +133,15 @@ func TestMetricsPath(t *testing.T) {
 		expect(t, serve(t, root, "GET", "/?jobs=0"), 200, "cohere_api_requests_total", "!cohere_up")
 		expect(t, serve(t, root, "GET", "/metrics"), 404)
 		expect(t, serve(t, root, "GET", "/-/ready"), 200)
+		expect(t, serve(t, root, "GET", "/jobs"), 200, `<a href="./">Metrics</a>`, "!Overview")
 
 		other := at("/some/where")
 		expect(t, serve(t, other, "GET", "/some/where"), 200, "\ncohere_up 0\n")
 		expect(t, serve(t, other, "GET", "/some"), 404)
 		expect(t, serve(t, other, "GET", "/metrics"), 404)
-		expect(t, serve(t, other, "GET", "/"), 200, `href="./some/where"`)
+		for _, page := range []string{"/", "/jobs"} {
+			expect(t, serve(t, other, "GET", page), 200, `<a href="./some/where">Metrics</a>`, `<a href="./"`)
+		}
 	})
 	for _, path := range []string{
 		"", "metrics", "/metrics/", "//", "/a b", "/{name}", "/a?b", "/a#b", "/-/healthy", "/-/ready", "/-/reload", "/probe", "/jobs",
