@@ -40,6 +40,9 @@ func TestPagesInBrowser(t *testing.T) {
 			}
 			e.scrape(t)
 			t.Log(openInBrowser(t, e.url+"/", e.url+"/jobs"))
+			if name == "demo" {
+				t.Log(openInBrowser(t, e.url+"/jobs?refresh=3600&status=failed", e.url+"/jobs?job_id=ebd-3f1c8a90b7d24e65"))
+			}
 		})
 	}
 }

@@ -62,7 +62,7 @@ func TestProbes(t *testing.T) {
 	if err := json.Unmarshal([]byte(readmeBlock(t, "json", "batch_id")), &targets); err != nil {
 		t.Fatal(err)
 	}
-	targets[0].Targets, targets[1].Targets = append(jobs.EmbedJobs, nobodys), jobs.Batches
+	targets[0].Targets, targets[1].Targets = slices.Concat(jobs.EmbedJobs, []string{nobodys}), jobs.Batches
 	text, err := json.Marshal(targets)
 	if err != nil {
 		t.Fatal(err)
