@@ -89,13 +89,11 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 		p.Caption += fmt.Sprintf(", %d to %d", first+1, first+len(shown))
 	}
 	toPage := func(n int) url.Values { return url.Values{"page": {strconv.Itoa(n)}} }
-	if p.Page > 1 {
-		p.Previous = jobsLink(here, refresh, toPage(p.Page-1))
-	}
 	if p.Page < p.Pages {
 		p.Next = jobsLink(here, refresh, toPage(p.Page+1))
 	}
 	if p.Page > 1 {
+		p.Previous = jobsLink(here, refresh, toPage(p.Page-1))
 		maps.Copy(here, toPage(p.Page))
 	}
 	p.RefreshLink = jobsLink(here)
