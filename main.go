@@ -225,12 +225,14 @@ func scrapeOnce(ctx context.Context, w io.Writer, set *collector.Set, own *prome
 // startDemo starts the simulated API and has the account watch it.
 func startDemo(account *config.Account, logger log.Logger) *cohertest.Server {
 	api := cohertest.New()
-	ids := cohertest.Demo(api, cohertest.DemoKey, time.Now())
+	user := cohertest.Demo(api, cohertest.DemoKey, time.Now())
 	server := api.Start()
 	account.BaseURL = server.URL
 	account.HTTPClientConfig.Authorization = &promconfig.Authorization{Credentials: cohertest.DemoKey}
-	if len(account.EmbedJobs.IDs)+len(account.Batches.IDs) == 0 {
-		account.EmbedJobs.IDs, account.Batches.IDs = ids.EmbedJobs, ids.Batches
+	for _, kind := range config.Kinds {
+		if jobs := kind.Jobs(account); jobs != nil && len(jobs.IDs) == 0 {
+			jobs.IDs = user.IDs[kind.Name]
+		}
 	}
 	level.Info(logger).Log("msg", "simulated Cohere API", "url", server.URL)
 	return server

@@ -107,7 +107,7 @@ func TestPicture(t *testing.T) {
 	server := api.Start()
 	t.Cleanup(server.Close)
 	e := startExporter(t, []string{"CO_API_KEY=" + testKey}, "--cohere.base-url="+server.URL,
-		"--cohere.job-id="+strings.Join(append(ids.EmbedJobs, "ebd-6f02c9d1e4b85a37"), ","), "--cohere.batch-id="+strings.Join(ids.Batches, ","))
+		"--cohere.job-id="+strings.Join(append(ids.IDs[cohertest.EmbedJobs], "ebd-6f02c9d1e4b85a37"), ","), "--cohere.batch-id="+strings.Join(ids.IDs[cohertest.Batches], ","))
 	e.scrape(t)
 	const picture, words = "jobs.png", "jobs.txt"
 	drawn := filepath.Join(t.TempDir(), picture)

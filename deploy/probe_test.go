@@ -50,7 +50,7 @@ func TestProbes(t *testing.T) {
     http_client_config: {authorization: {credentials_file: search.key}}
     embed_jobs: {ids: [%s]}
     batches: {ids: [%s]}
-`, server.URL, strings.Join(jobs.EmbedJobs[:watchedEmbedJobs], ", "), strings.Join(jobs.Batches[:watchedBatches], ", ")))
+`, server.URL, strings.Join(jobs.IDs[cohertest.EmbedJobs][:watchedEmbedJobs], ", "), strings.Join(jobs.IDs[cohertest.Batches][:watchedBatches], ", ")))
 	e := startExporter(t, nil, "--config.file="+dir+"/exporter.yml")
 	e.scrape(t)
 
@@ -62,7 +62,7 @@ func TestProbes(t *testing.T) {
 	if err := json.Unmarshal([]byte(readmeBlock(t, "json", "batch_id")), &targets); err != nil {
 		t.Fatal(err)
 	}
-	targets[0].Targets, targets[1].Targets = slices.Concat(jobs.EmbedJobs, []string{nobodys}), jobs.Batches
+	targets[0].Targets, targets[1].Targets = slices.Concat(jobs.IDs[cohertest.EmbedJobs], []string{nobodys}), jobs.IDs[cohertest.Batches]
 	text, err := json.Marshal(targets)
 	if err != nil {
 		t.Fatal(err)

@@ -5,10 +5,10 @@ import "time"
 // DemoKey is the API key of the demonstration's user.
 const DemoKey = "simulated-api-key"
 
-// DemoUser is the user of a demonstration, and the IDs of their jobs.
+// DemoUser is the user of a demonstration.
 type DemoUser struct {
 	*User
-	EmbedJobs, Batches []string
+	IDs map[string][]string // of their EmbedJobs and Batches
 }
 
 // Demo adds a user with embed jobs and batches that among them show every status, and
@@ -21,17 +21,17 @@ type DemoUser struct {
 //
 // A demonstration may run for long: the API keeps only the newest requests.
 func Demo(a *API, key string, start time.Time) DemoUser {
-	u := DemoUser{User: a.AddUser(key)}
+	u := DemoUser{a.AddUser(key), map[string][]string{}}
 	u.Limit(Limit{Requests: 50, Per: time.Minute})
 	u.LimitBatches(Limit{Requests: 500, Per: time.Minute})
 	a.KeepRequests(1000)
 	for _, j := range demoJobs(start) {
 		u.Add(j)
-		u.EmbedJobs = append(u.EmbedJobs, j.ID)
+		u.IDs[EmbedJobs] = append(u.IDs[EmbedJobs], j.ID)
 	}
 	for _, b := range demoBatches(start) {
 		u.AddBatches(b)
-		u.Batches = append(u.Batches, b.ID)
+		u.IDs[Batches] = append(u.IDs[Batches], b.ID)
 	}
 	return u
 }

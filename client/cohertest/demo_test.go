@@ -29,7 +29,7 @@ func TestDemo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := cohertest.New()
 		begin := time.Now()
-		ids := cohertest.Demo(api, key, begin).EmbedJobs
+		ids := cohertest.Demo(api, key, begin).IDs[cohertest.EmbedJobs]
 		server := api.StartInMemory()
 		defer server.Close()
 
@@ -132,7 +132,7 @@ func TestDemoBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := cohertest.New()
 		begin := time.Now()
-		ids := cohertest.Demo(api, key, begin).Batches
+		ids := cohertest.Demo(api, key, begin).IDs[cohertest.Batches]
 		server := api.StartInMemory()
 		defer server.Close()
 

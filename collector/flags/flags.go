@@ -156,14 +156,20 @@ func (f *Account) watch(demo bool) (err error) {
 	if f.discovery.Name, err = config.NewRegexp(f.expression); err != nil {
 		return fmt.Errorf("--cohere.discover.name: %w", err)
 	}
+	ids := map[string][]string{}
+	for _, kind := range config.Kinds {
+		if words := client.SplitIDs(*f.ids[kind.Name]...); len(words) > 0 {
+			ids[kind.Name] = words
+		}
+	}
 	watched := false
 	for _, kind := range config.Kinds {
 		jobs := f.jobs
-		jobs.IDs = client.SplitIDs(*f.ids[kind.Name]...)
+		jobs.IDs = ids[kind.Name]
 		if discover[kind.Name] {
 			jobs.Discover = &f.discovery
 		}
-		if len(jobs.IDs) > 0 || jobs.Discover != nil || demo {
+		if len(jobs.IDs) > 0 || jobs.Discover != nil || demo && len(ids) == 0 {
 			kind.Watch(&f.account, &jobs)
 			watched = true
 		}

@@ -275,6 +275,7 @@ func TestConfig(t *testing.T) {
 		{"--demo --cohere.job-id=a --cohere.batch-id=b", "", func(a *account) {
 			a.EmbedJobs.IDs, a.Batches.IDs = []string{"a"}, []string{"b"}
 		}},
+		{"--demo --cohere.batch-id=b", "", func(a *account) { a.EmbedJobs, a.Batches.IDs = nil, []string{"b"} }},
 		{"--demo " + ids + "--cohere.max-concurrent-requests=3 --cohere.requests-per-minute=7 --cohere.fetch=list" +
 			" --cohere.refresh-interval=1m --cohere.settled-interval=2h --cohere.max-staleness=3s", "", ofBoth(func(j *jobs) {
 			j.MaxConcurrentRequests, j.RequestsPerMinute, j.Fetch = 3, 7, config.FetchList
