@@ -55,7 +55,11 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxKeyBytes))
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
+	if len(data) > maxKeyBytes {
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("larger than 64 KiB")}
+	}
+	return data, err
 }
 
 // checkKey strips white space and a byte order mark around a key, and refuses

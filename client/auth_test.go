@@ -111,6 +111,10 @@ func TestNoKey(t *testing.T) {
 	if err := os.WriteFile(lines, []byte(key+"\n"+key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, []byte(key+strings.Repeat("\n", 64<<10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cause := errors.New("the vault is sealed")
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, (*cohertest.API).StartInMemory)
@@ -124,6 +128,7 @@ func TestNoKey(t *testing.T) {
 			{client.KeyFile(filepath.Join(dir, "missing")), fs.ErrNotExist, "no API key: stat " + filepath.Join(dir, "missing") + ": no such file or directory"},
 			{client.KeyFile(dir), client.ErrNoKey, "no API key: read " + dir + ": not a regular file"},
 			{client.KeyFile(lines), client.ErrNoKey, "no API key: " + lines + " holds several lines"},
+			{client.KeyFile(large), client.ErrNoKey, "no API key: read " + large + ": larger than 64 KiB"},
 			{client.KeyFile(os.DevNull), client.ErrNoKey, "no API key: read " + os.DevNull + ": not a regular file"},
 			{func() (string, error) { return "", cause }, cause, "no API key: the vault is sealed"},
 		} {

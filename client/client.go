@@ -206,9 +206,9 @@ func cut(s string) string {
 
 // retryAfter reads a Retry-After header, seconds or a date.
 func retryAfter(s string) time.Duration {
-	// Out of range, it is the nearest number within.
-	if seconds, err := strconv.ParseInt(s, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(max(seconds, 0), 1<<30)) * time.Second
+	if s != "" && strings.Trim(s, "0123456789") == "" {
+		seconds, _ := strconv.ParseInt(s, 10, 64) // the greatest, where it is out of range
+		return time.Duration(min(seconds, 1<<30)) * time.Second
 	}
 	if date, err := http.ParseTime(s); err == nil {
 		return max(time.Until(date), 0)

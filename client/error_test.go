@@ -481,6 +481,8 @@ func TestRetryAfter(t *testing.T) {
 			{"9999999999", 1 << 30 * time.Second},
 			{"99999999999999999999999999", 1 << 30 * time.Second},
 			{"-99999999999999999999999999", 0},
+			{"99999999999999999999999999s", 0},
+			{"+5", 0},
 			{now.Add(90 * time.Second).Format(http.TimeFormat), 90 * time.Second},
 			{now.Add(90 * time.Second).Format("Monday, 02-Jan-06 15:04:05 GMT"), 90 * time.Second},
 			{now.Add(90 * time.Second).Format(time.ANSIC), 90 * time.Second},

@@ -69,7 +69,8 @@ var jobURL = regexp.MustCompile(`://|(^|/)v\d+/(embed-jobs|batches)/`)
 func ParseBaseURL(s string) (*url.URL, error) {
 	s = stripped(s)
 	u, err := url.Parse(strings.TrimRight(s, "/"))
-	if err != nil && strings.Contains(s, "@") || err == nil && u.User != nil { // not to be repeated
+	inPath := err == nil && u.User == nil && u.Hostname() != "" && strings.Contains(u.EscapedPath(), "@")
+	if strings.Contains(s, "@") && !inPath { // not to be repeated
 		return nil, errors.New("must not hold a user name or password")
 	}
 	if what := damage(s); what != "" {
@@ -78,7 +79,7 @@ func ParseBaseURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%q is not a URL", s)
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "",
+	case u.Scheme != "http" && u.Scheme != "https", !hostName.MatchString(u.Hostname()),
 		u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, fmt.Errorf("%q is not of the form https://host or https://host/path", s)
 	}
@@ -87,6 +88,10 @@ func ParseBaseURL(s string) (*url.URL, error) {
 	}
 	return u, nil
 }
+
+// hostName matches a name, and an address with or without a zone: what else
+// url.Parse takes could not be sent.
+var hostName = regexp.MustCompile(`^([\pL\pM\pN._-]+|[0-9A-Fa-f:.]+(%[\w.-]+)?)$`)
 
 // addedPath matches the part of an address that requests add to it.
 var addedPath = regexp.MustCompile(`/v\d+(/(embed-jobs|batches)(/.*)?)?$`)

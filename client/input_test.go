@@ -108,6 +108,9 @@ func TestRefusedBaseURLs(t *testing.T) {
 		{"https:///v1", `"https:///v1" is not of the form https://host or https://host/path`},
 		{"https://:443", `"https://:443" is not of the form https://host or https://host/path`},
 		{"https:api.cohere.com", `"https:api.cohere.com" is not of the form https://host or https://host/path`},
+		{`https://"api.cohere.com`, `"https://\"api.cohere.com" is not of the form https://host or https://host/path`},
+		{"https://a<b,c", `"https://a<b,c" is not of the form https://host or https://host/path`},
+		{"https://%ff", `"https://%ff" is not of the form https://host or https://host/path`},
 		{"ftp://api.cohere.com", `"ftp://api.cohere.com" is not of the form https://host or https://host/path`},
 		{"unix:///run/api.sock", `"unix:///run/api.sock" is not of the form https://host or https://host/path`},
 		{"https://api.cohere.com?", `"https://api.cohere.com?" is not of the form https://host or https://host/path`},
@@ -140,6 +143,11 @@ func TestRefusedBaseURLs(t *testing.T) {
 		{"https://user:${SECRET}@host", "must not hold a user name or password"},
 		{`"https://user:secret@host"`, "must not hold a user name or password"},
 		{"https://user:sec ret@host", "must not hold a user name or password"},
+		{"https:/user:secret@host", "must not hold a user name or password"},
+		{"user:secret@host", "must not hold a user name or password"},
+		{"/https://user:secret@host", "must not hold a user name or password"},
+		{"https://user:12#secret@host", "must not hold a user name or password"},
+		{"https://host/@team/v1", `"https://host/@team/v1" holds /v1, which every request adds; write "https://host/@team"`},
 	} {
 		u, err := client.ParseBaseURL(tt.url)
 		if err == nil || err.Error() != tt.want {
