@@ -19,6 +19,11 @@ import (
 
 const testKey = "sk-5ecret-of/the+flags=tests"
 
+// variables are all that count.
+var variables = []string{
+	"COHERE_JOB_IDS", "COHERE_BATCH_IDS", "COHERE_API_KEY_FILE", "CO_API_KEY", "CO_API_URL", "COHERE_DISCOVER", "COHERE_EXPORTER_CONFIG_FILE",
+}
+
 // usage is a command line, separated by white space, and a variable of the
 // environment. KEY in it is what suffices to watch a job.
 type usage struct{ args, env string }
@@ -26,15 +31,18 @@ type usage struct{ args, env string }
 // config parses the command line as the program does.
 func (u usage) config(t *testing.T) (cfg *config.Config, logged string, err error) {
 	t.Helper()
-	for _, name := range []string{
-		"COHERE_JOB_IDS", "COHERE_BATCH_IDS", "COHERE_API_KEY_FILE", "CO_API_KEY", "CO_API_URL", "COHERE_DISCOVER", "COHERE_EXPORTER_CONFIG_FILE",
-	} {
+	for _, name := range variables {
 		t.Setenv(name, "")
 		os.Unsetenv(name)
 	}
 	if name, value, given := strings.Cut(u.env, "="); given {
 		t.Setenv(name, value)
 	}
+	return parse(strings.Fields(strings.Replace(u.args, "KEY", "--cohere.job-id=a --cohere.api-key-file=good.key", 1)))
+}
+
+// parse parses arguments as the program does.
+func parse(args []string) (cfg *config.Config, logged string, err error) {
 	app := kingpin.New("cohere_exporter", "")
 	account := flags.Add(app)
 	file := app.Flag("config.file", "").Envar("COHERE_EXPORTER_CONFIG_FILE").String()
@@ -42,7 +50,7 @@ func (u usage) config(t *testing.T) (cfg *config.Config, logged string, err erro
 	app.Flag("once", "").Bool()
 	flags.Duration(app.Flag("web.timeout-offset", "").Default("500ms"))
 	app.Flag("log.level", "").Default("info").Enum("debug", "info", "warn", "error")
-	if err := flags.Parse(app, strings.Fields(strings.Replace(u.args, "KEY", "--cohere.job-id=a --cohere.api-key-file=good.key", 1))); err != nil {
+	if err := flags.Parse(app, args); err != nil {
 		return nil, "", err
 	}
 	var logs strings.Builder
