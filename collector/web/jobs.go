@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/cohere-exporter/cohere_exporter/collector"
 )
@@ -69,7 +71,7 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 	here, refresh := chosen(query), refreshing(query)
 	p := &jobsPage{
 		page: o.newPage(jobsPath, view, all, refresh), Refresh: refresh.Get("refresh"),
-		Watched: len(all), Filtered: len(here) > 0, One: f.value != "", Query: query.Get("q"),
+		Watched: len(all), Filtered: len(here) > 0, One: f.value != "", Query: fieldText(query.Get("q")),
 	}
 	p.addCards(view, f)
 	p.addForm(view, query)
@@ -115,6 +117,17 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 		p.Below++
 	}
 	return p
+}
+
+// fieldText is a text as a page's field can hold it: control characters are left
+// out, and U+FFFD stands for what is not UTF-8.
+func fieldText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // refreshing is the part of a query that has the page refresh itself.

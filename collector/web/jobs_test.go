@@ -32,13 +32,13 @@ import (
 // it asks. It lives in a bubble of fake time.
 type site struct {
 	http.Handler
-	t    *testing.T
+	t    testing.TB
 	api  *cohertest.API
 	user *cohertest.User
 }
 
 // newSite watches the jobs that change names.
-func newSite(t *testing.T, change func(u *cohertest.User, embedJobs, batches *config.Jobs)) *site {
+func newSite(t testing.TB, change func(u *cohertest.User, embedJobs, batches *config.Jobs)) *site {
 	t.Helper()
 	s := &site{t: t, api: cohertest.New()}
 	s.user = s.api.AddUser("key")
@@ -214,6 +214,7 @@ Newest values 0 s old, oldest running 0 s`)
 		expect(t, s.open("/jobs?kind=batches&status=failed&q=%22x&refresh=60"), 200, `<option value="batches" selected>`,
 			`<option value="failed" selected>`, `name="q" value="&#34;x"`, `<input type="hidden" name="refresh" value="60">`,
 			`<a href="./jobs?refresh=60">Show all`, `<a href="./jobs?kind=batches&amp;q=%22x&amp;status=failed">Stop refreshing`)
+		expect(t, s.open("/jobs?q=%e1b%00%1fc"), 200, "name=\"q\" value=\"\uFFFDbc\"")
 	})
 }
 

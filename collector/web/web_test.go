@@ -63,7 +63,7 @@ func newHandler(t *testing.T, change func(*web.Options)) (http.Handler, *coherte
 	return handler, api
 }
 
-func serve(t *testing.T, h http.Handler, method, path string, header ...string) *httptest.ResponseRecorder {
+func serve(t testing.TB, h http.Handler, method, path string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 	for i := 0; i < len(header); i += 2 {
@@ -74,7 +74,7 @@ func serve(t *testing.T, h http.Handler, method, path string, header ...string) 
 	return rec
 }
 
-func expect(t *testing.T, rec *httptest.ResponseRecorder, status int, want ...string) {
+func expect(t testing.TB, rec *httptest.ResponseRecorder, status int, want ...string) {
 	t.Helper()
 	if rec.Code != status {
 		t.Errorf("status %d, want %d", rec.Code, status)
