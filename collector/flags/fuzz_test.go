@@ -11,7 +11,7 @@ import (
 )
 
 // A list of IDs means the same as a flag, as several and in the environment.
-func FuzzIDs(f *testing.F) {
+func FuzzIDFlags(f *testing.F) {
 	for _, seed := range []string{
 		"a", "a,b c", "\uFEFFa, b\r\n\uFEFFc\t", "", ",", "@flags_test.go", "--demo", "-", "a=b", "$A", "${A}", `"a"`, "..", "caf\xe9", "a\u200b",
 		"https://user:secret@host/v1/embed-jobs/a", "%(a)s", strings.Repeat("a", 513),
