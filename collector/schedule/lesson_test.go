@@ -20,7 +20,7 @@ func TestLesson(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		limits     schedule.Limits
-		early      int // accepted two minutes before the refusal
+		early      int // accepted a minute before the refusal
 		accepted   int // and right before it
 		want       float64
 		configured bool // nothing was learned
@@ -40,7 +40,7 @@ func TestLesson(t *testing.T) {
 				f := newFake(t, c.limits, ids(30))
 				f.answer = always(accepted)
 				for _, n := range []int{c.early, c.accepted} {
-					time.Sleep(2 * time.Minute)
+					time.Sleep(time.Minute)
 					f.only(ids(n))
 					f.scrape(ids(n))
 				}
@@ -56,6 +56,20 @@ func TestLesson(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whichever was refused does not count.
+func TestLessonOfTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, unlimited, ids(6))
+		f.visit(time.Hour)
+		f.mustWrite(ids(6))
+		f.finish("t001 t002 t003 t004 t005", accepted)
+		f.finish("t000", refused)
+		if got := f.change().Learned; got != 4 {
+			t.Errorf("learned %d", got)
+		}
+	})
 }
 
 // The request that goes alone after the gate teaches nothing: others may have
@@ -118,9 +132,11 @@ func TestLessonIsForgotten(t *testing.T) {
 		f.scrape("t011")
 		f.answer = always(accepted)
 		for i, want := range []float64{4, 5, 6, 7, 8, 9, 10, 10} {
-			f.at(time.Duration(i)*3*time.Minute + 2*time.Minute)
-			if got := f.perMinute(); got != want {
-				t.Errorf("after %d times three minutes: %v, want %v", i, got, want)
+			for _, at := range []time.Duration{0, 3*time.Minute - 1} {
+				f.at(time.Duration(i)*3*time.Minute + at)
+				if got := f.perMinute(); got != want {
+					t.Errorf("after %d times three minutes and %v: %v, want %v", i, at, got, want)
+				}
 			}
 		}
 		f.SetLimits(schedule.Limits{Concurrent: 20, PerMinute: 40}) // does not bring it back

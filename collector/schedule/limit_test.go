@@ -178,3 +178,38 @@ func TestConcurrent(t *testing.T) {
 		f.expect("h")
 	})
 }
+
+func TestState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, schedule.Limits{Concurrent: 1, PerMinute: 40}, ids(20))
+		check := func(want schedule.State) {
+			t.Helper()
+			f.Do(func() {
+				if got := f.State(time.Now()); got != want {
+					t.Errorf("after %v: got %+v, want %+v", time.Since(f.start), got, want)
+				}
+			})
+		}
+		check(schedule.State{Budget: 40, Window: time.Minute})
+		f.answer = always(accepted)
+		f.only(ids(10))
+		f.scrape(ids(10))
+		check(schedule.State{Budget: 40, Window: time.Minute, Used: 10})
+		f.at(30 * time.Second)
+		f.only("t010")
+		f.answer = always(refusedFor(45 * time.Second))
+		f.scrape("t010")
+		opens := f.start.Add(75 * time.Second)
+		check(schedule.State{Budget: 8, Window: time.Minute, Used: 11, Opens: opens, Refused: true})
+		f.at(time.Minute - 1)
+		check(schedule.State{Budget: 8, Window: time.Minute, Used: 11, Opens: opens, Refused: true})
+		f.at(time.Minute)
+		check(schedule.State{Budget: 8, Window: time.Minute, Used: 1, Opens: opens, Refused: true})
+		f.at(75 * time.Second)
+		f.answer = always(accepted)
+		f.scrape("t010")
+		check(schedule.State{Budget: 8, Window: time.Minute, Used: 2, Opens: opens})
+		f.SetLimits(schedule.Limits{Concurrent: 1, PerMinute: .5})
+		check(schedule.State{Budget: 1, Window: 2 * time.Minute, Used: 12, Opens: opens})
+	})
+}
