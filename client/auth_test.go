@@ -35,6 +35,7 @@ func TestKeys(t *testing.T) {
 		{" \uFEFF abc", "abc", ""},
 		{"a=b$c%d/e+f-g_h.i~j==", "a=b$c%d/e+f-g_h.i~j==", ""},
 		{"bearer", "bearer", ""},
+		{"abc" + strings.Repeat("\n", 64<<10-3), "abc", ""}, // the greatest file
 		{"a b", "", "holds white space inside the key"},
 		{"", "", "is empty"},
 		{"\uFEFF\n", "", "is empty"},

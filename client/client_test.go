@@ -531,6 +531,10 @@ func TestRawAnswers(t *testing.T) {
 			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 			true, client.HTTPError, 101, "API answered 101",
 		},
+		{
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Encoding: gzip\r\n\r\n",
+			true, client.HTTPError, 101, "API answered 101",
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := &bench{Client: rawServer(t, tt.answer, tt.hold)}

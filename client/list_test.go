@@ -59,6 +59,7 @@ func TestList(t *testing.T) {
 		{"cut after the jobs", `{"embed_jobs":[` + a + `]`, "a", "unexpected EOF"},
 		{"cut in another member", `{"embed_jobs":[` + a + `],"x":{`, "a", "unexpected EOF"},
 		{"wrong bracket", `{"embed_jobs":[` + a + `}`, "a", "invalid character '}' after array element"},
+		{"wrong bracket, and more", `{"embed_jobs":[` + a + `}` + strings.Repeat(" ", 64<<10), "a", "invalid character '}' after array element"},
 		{"no comma", `{"embed_jobs":[` + a + ` ` + b + `]}`, "a", "expected comma after array element"},
 		{"broken job", `{"embed_jobs":[` + a + `,{"job_id":b},` + c + `]}`, "a", "invalid character 'b' looking for beginning of value"},
 	} {
