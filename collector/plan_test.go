@@ -225,6 +225,7 @@ func TestPlan(t *testing.T) {
 		name   string
 		policy policy
 		list   state
+		token  string // of the list's next page
 		jobs   []state
 		want   string // in order; the list as "list"
 	}{
@@ -402,6 +403,20 @@ func TestPlan(t *testing.T) {
 			want:   "a",
 		},
 		{
+			name:   "list: it was never there, though all jobs are young",
+			policy: patiently,
+			jobs:   []state{active("a", earlier, sec)},
+			want:   "list",
+		},
+		{
+			name:   "list: it goes on, though it is young",
+			policy: patiently,
+			list:   young,
+			token:  "page 2",
+			jobs:   []state{listed(active("a", never, sec))},
+			want:   "list",
+		},
+		{
 			name:   "list: too young",
 			policy: patiently,
 			list:   young,
@@ -470,6 +485,15 @@ func TestPlan(t *testing.T) {
 			want: "b c",
 		},
 		{
+			name:   "tokens: what the list lacks whole does not count",
+			policy: patiently,
+			list:   young,
+			jobs: []state{
+				active("a", meanwhile, sec), lacking(settled("b", never, sec)), lacking(settled("c", never, sec)), lacking(settled("d", never, sec)),
+			},
+			want: "b c d",
+		},
+		{
 			name:   "tokens: not before their time",
 			policy: patiently,
 			list:   young,
@@ -503,6 +527,13 @@ func TestPlan(t *testing.T) {
 			policy: discover,
 			jobs:   []state{unknown("a"), active("b", earlier, sec)},
 			want:   "list a b",
+		},
+		{
+			name:   "discover: once asked for, it has no precedence",
+			policy: discover,
+			list:   failed(asked(unknown(list), longest)),
+			jobs:   []state{unknown("a"), active("b", earlier, sec)},
+			want:   "a b list",
 		},
 		{
 			name:   "discover: not within a minute",
@@ -547,7 +578,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				list := &listKnown{}
+				list := &listKnown{token: tc.token}
 				if tc.list.known != nil {
 					list.known = *tc.list.known
 				}

@@ -31,6 +31,10 @@ func TestValidate(t *testing.T) {
 	}{
 		{func(*config.Account) {}, "", "", ""},
 		{func(a *config.Account) { a.EmbedJobs = nil }, "", "", ""},
+		{func(a *config.Account) { // the least of all
+			a.EmbedJobs.MaxConcurrentRequests, a.EmbedJobs.RequestsPerMinute, a.EmbedJobs.Discover.MaxJobs = 1, 1e-6, 1
+		}, "", "", ""},
+		{func(a *config.Account) { a.EmbedJobs.RequestsPerMinute = 1e6 }, "", "", ""},
 		{
 			func(a *config.Account) { a.BaseURL = "api.cohere.com" },
 			"--cohere.base-url", "base_url", `"api.cohere.com" is not of the form https://host or https://host/path`,
@@ -80,6 +84,30 @@ func TestValidate(t *testing.T) {
 			}
 			if got != want {
 				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	}
+}
+
+func TestDiscoverEqual(t *testing.T) {
+	discover := func(change func(d *config.Discover)) *config.Discover {
+		d := config.DefaultDiscover()
+		change(&d)
+		return &d
+	}
+	for name, d := range map[string]*config.Discover{
+		"nothing":  nil,
+		"default":  discover(func(*config.Discover) {}),
+		"max_age":  discover(func(d *config.Discover) { d.MaxAge++ }),
+		"name":     discover(func(d *config.Discover) { d.Name = config.MustRegexp("a") }),
+		"max_jobs": discover(func(d *config.Discover) { d.MaxJobs++ }),
+	} {
+		for other, want := range map[*config.Discover]bool{
+			nil:                                 name == "nothing",
+			discover(func(*config.Discover) {}): name == "default",
+		} {
+			if d.Equal(other) != want || other.Equal(d) != want {
+				t.Errorf("%s equals %+v: want %v", name, other, want)
 			}
 		}
 	}

@@ -241,13 +241,17 @@ func TestFolderGone(t *testing.T) {
 	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": false, "disk/*.txt": false}, "b", "a")
 	d.write("b.txt", "c\n")
 	f.expect(nil, "c", "a")
+	d.write("b.txt", "d\n")
+	f.expect(nil, "d", "a")
+	want := `level=warn msg="folder of job files cannot be read; IDs that were in it stay" pattern=disk/*.txt err="open disk: no such file or directory"` + "\n"
+	if said := f.said(); said != want {
+		t.Errorf("logged %s", said)
+	}
 	d.rename("elsewhere", "disk")
-	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": true}, "c", "a")
+	f.expect(map[string]bool{"b.txt": true, "disk/a.txt": true}, "d", "a")
 	d.remove("disk/a.txt") // a file that is taken out of a folder that is there
-	f.expect(map[string]bool{"b.txt": true}, "c")
-	want := `level=warn msg="folder of job files cannot be read; IDs that were in it stay" pattern=disk/*.txt err="open disk: no such file or directory"
-level=info msg="folder of job files can be read again" pattern=disk/*.txt
-`
+	f.expect(map[string]bool{"b.txt": true}, "d")
+	want = `level=info msg="folder of job files can be read again" pattern=disk/*.txt` + "\n"
 	if said := f.said(); said != want {
 		t.Errorf("logged %s", said)
 	}

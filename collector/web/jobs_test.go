@@ -214,6 +214,8 @@ Newest values 0 s old, oldest running 0 s`)
 		expect(t, s.open("/jobs?kind=batches&status=failed&q=%22x&refresh=60"), 200, `<option value="batches" selected>`,
 			`<option value="failed" selected>`, `name="q" value="&#34;x"`, `<input type="hidden" name="refresh" value="60">`,
 			`<a href="./jobs?refresh=60">Show all`, `<a href="./jobs?kind=batches&amp;q=%22x&amp;status=failed">Stop refreshing`)
+		expect(t, s.open("/jobs?strange=1&kind=batches&page=1"), 200, `<a href="./jobs">Show all`, "!strange")
+		expect(t, s.open("/jobs"), 200, "!Show all", "!name=\"account\"") // of which there is one
 		expect(t, s.open("/jobs?q=%e1b%00%1fc"), 200, "name=\"q\" value=\"\uFFFDbc\"")
 	})
 }
@@ -329,6 +331,87 @@ func TestJobsOfHostileNames(t *testing.T) {
 	})
 }
 
+// Ages and numbers are written for people.
+func TestJobsInWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ages := []time.Duration{
+			0, 59 * time.Second, time.Minute, 59*time.Minute + 59*time.Second, time.Hour, 61 * time.Minute,
+			9*time.Hour + 59*time.Minute, 10 * time.Hour, 10*time.Hour + 59*time.Minute, 47*time.Hour + 59*time.Minute, 48 * time.Hour, 1000 * time.Hour,
+		}
+		tokens := []float64{0, 999, 1000, -1234567, 2.5, 999_999_999_999_999, 1e15}
+		long := []string{strings.Repeat("é", 30), strings.Repeat("é", 30) + "e", strings.Repeat("é", 100)}
+		s := newSite(t, func(u *cohertest.User, embedJobs, _ *config.Jobs) {
+			for i, age := range ages {
+				job := cohertest.Job{ID: fmt.Sprintf("job-%02d", i), CreatedAt: time.Now().Add(-age)}
+				job.InputTokens = tokens[i%len(tokens)]
+				if i < len(long) {
+					job.Name = long[i]
+				}
+				u.Add(job)
+				embedJobs.IDs = append(embedJobs.IDs, job.ID)
+			}
+		})
+		s.scrape()
+		var got []string
+		for _, m := range regexp.MustCompile(`running for (.*?) \| (.*?) \|`).FindAllStringSubmatch(s.text("/jobs"), -1) {
+			got = append(got, m[1]+", "+m[2])
+		}
+		same(t, strings.Join(got, "\n"), `
+0 s, 0
+59 s, 999
+1 min, 1,000
+59 min, -1,234,567
+1 h, 2.5
+1 h 1 min, 999,999,999,999,999
+9 h 59 min, 1e+15
+10 h, 0
+10 h, 999
+47 h, 1,000
+2 days, -1,234,567
+41 days, 2.5`)
+		for i, wide := range []string{"<div><dt>Name</dt>", `<div class="wide"><dt>Name</dt>`, `<div class="wide"><dt>Name</dt>`} {
+			expect(t, s.open(fmt.Sprintf("/jobs?job_id=job-%02d", i)), 200, wide, "<bdi>"+long[i]+"</bdi></th>")
+		}
+	})
+}
+
+// The bar of a batch has its records in parts, none of them empty.
+func TestJobsRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		batches := []cohertest.Batch{
+			{ID: "a-mixed", Status: "BATCH_STATUS_FAILED", Records: 100, SuccessfulRecords: 6, FailedRecords: 1},
+			{ID: "b-whole", Status: "BATCH_STATUS_COMPLETED", Records: 10, SuccessfulRecords: 10},
+			{ID: "c-wrong", Status: "BATCH_STATUS_COMPLETED", Records: 10, SuccessfulRecords: 10, FailedRecords: 5},
+			{ID: "d-few", Status: "BATCH_STATUS_IN_PROGRESS", Records: 1000, SuccessfulRecords: 1},
+			{ID: "e-none", Status: "BATCH_STATUS_COMPLETED"},
+		}
+		s := newSite(t, func(u *cohertest.User, _, jobs *config.Jobs) {
+			u.AddBatches(batches...)
+			for _, b := range batches {
+				jobs.IDs = append(jobs.IDs, b.ID)
+			}
+		})
+		s.scrape()
+		var got []string
+		for _, b := range batches {
+			page := s.open("/jobs?batch_id=" + b.ID).Body.String()
+			_, cell, _ := strings.Cut(page, `data-label="Records"`)
+			cell, _, _ = strings.Cut(cell, "</td>")
+			var parts []string
+			for _, m := range regexp.MustCompile(`<rect class="(.*?)" x="(.*?)" width="(.*?)"`).FindAllStringSubmatch(cell, -1) {
+				parts = append(parts, m[1]+" "+m[2]+"+"+m[3])
+			}
+			got = append(got, b.ID+": "+strings.Join(parts, ", ")+strings.TrimRight(textOf(cell[strings.Index(cell, ">")+1:]), " /"))
+		}
+		same(t, strings.Join(got, "\n"), `
+a-mixed: good 0.00+6.00, bad 6.00+1.00, warn 7.00+93.00/ 6 of 100 successful / / 1 failed, 93 missing
+b-whole: good 0.00+100.00/ 10 of 10 successful
+c-wrong: good 0.00+100.00/ 10 of 10 successful / / 5 failed
+d-few: good 0.00+1.00/ 1 of 1,000 successful / / 999 to come
+e-none:`)
+	})
+}
+
 // Reasons are said in words, with what to do.
 func TestJobsSayWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -396,7 +479,10 @@ search · batches
 1 of 1 request in the last minute
 ! The API refused requests; asks again in 40 s
 No values yet`)
-		time.Sleep(61 * time.Second)
+		expect(t, s.open("/jobs"), 200, `<rect class="warn" x="0.00" width="100.00" height="8"/>`)
+		time.Sleep(40 * time.Second)
+		expect(t, s.open("/jobs"), 200, "the next scrape sends one to see")
+		time.Sleep(21 * time.Second)
 		expect(t, s.open("/jobs"), 200, "0 of 2 requests in the last minute", "the next scrape sends one to see")
 		s.scrape()
 		expect(t, s.open("/jobs"), 200, "1 job, all fetched", "!The API refused")
@@ -411,7 +497,11 @@ func TestPagesSayThatNobodyScrapes(t *testing.T) {
 		}
 		s.scrape()
 		expect(t, s.open("/jobs"), 200, "!Nobody has scraped", "!>9 not asked")
-		time.Sleep(12 * time.Minute)
+		time.Sleep(5*time.Minute - 1)
+		expect(t, s.open("/"), 200, "!Nobody has scraped")
+		time.Sleep(1)
+		expect(t, s.open("/"), 200, "Nobody has scraped for 5 min: ")
+		time.Sleep(7 * time.Minute)
 		for _, path := range []string{"/", "/jobs"} {
 			expect(t, s.open(path), 200, "2 failed", "Nobody has scraped for 12 min: values are that old, or older.")
 		}
