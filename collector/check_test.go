@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	promconfig "github.com/prometheus/common/config"
+
 	"github.com/cohere-exporter/cohere_exporter/collector"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
@@ -206,6 +208,26 @@ warning: values are served until they are 5m old (--cohere.refresh-interval and 
 	c.Accounts[0].Timeout = 0
 	if err := collector.Check(&got, c); err == nil || err.Error() != "--cohere.timeout: must be longer than 0s" {
 		t.Error(err)
+	}
+}
+
+// A key that cannot be used does not keep the rest from being told; the first is
+// the error.
+func TestCheckKeys(t *testing.T) {
+	c := &config.Config{FromFile: true}
+	for _, name := range []string{"anna", "ben"} {
+		a, jobs := config.Default(), config.DefaultJobs()
+		a.Name, a.EmbedJobs, jobs.IDs = name, &jobs, []string{"a"}
+		a.HTTPClientConfig.Authorization = &promconfig.Authorization{CredentialsFile: t.TempDir()}
+		c.Accounts = append(c.Accounts, a)
+	}
+	var got strings.Builder
+	const want = "account anna: http_client_config.authorization.credentials_file: not a regular file; name a file that holds the API key in one line"
+	if err := collector.Check(&got, c); err == nil || err.Error() != want {
+		t.Error(err)
+	}
+	if n := strings.Count(got.String(), "requests a scrape"); n != 2 {
+		t.Errorf("%d accounts are told of:\n%s", n, &got)
 	}
 }
 

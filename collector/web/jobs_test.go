@@ -535,11 +535,62 @@ func TestProbedJobs(t *testing.T) {
 		if got, want := s.names("/jobs"), "invoices e-gone tickets"; got != want {
 			t.Errorf("the page shows %q, not %q", got, want)
 		}
-		time.Sleep(59 * time.Minute)
-		expect(t, s.open("/jobs?job_id=e-new"), 200, "too old for Prometheus", "Nobody has scraped for 59 min")
-		time.Sleep(2 * time.Minute)
+		time.Sleep(time.Hour - 1)
+		expect(t, s.open("/jobs?job_id=e-new"), 200, "too old for Prometheus", "Nobody has scraped for 59 min", "!No answer in time")
+		time.Sleep(1)
 		expect(t, s.open("/jobs"), 200, "What to do")
 	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(u *cohertest.User, embedJobs, _ *config.Jobs) {
+			jobsOf(u, &config.Jobs{}, &config.Jobs{})
+			embedJobs.RequestsPerMinute = 1
+		})
+		for _, query := range []string{"job_id=e-new", "job_id=e-old"} {
+			expect(t, serve(t, s, "GET", "/probe?"+query), 200)
+		}
+		expect(t, s.open("/jobs?job_id=e-old"), 200, "1 cannot be fetched", "The budget is used up.")
+	})
+}
+
+// The list answers for all jobs, and what keeps it away is what keeps them.
+func TestJobsOfAList(t *testing.T) {
+	for want, fault := range map[string]cohertest.Fault{
+		"The API is unavailable (503).":   cohertest.Status(503, ""),
+		"The API refuses requests (429).": cohertest.Status(429, ""),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, func(u *cohertest.User, embedJobs, _ *config.Jobs) {
+				jobsOf(u, embedJobs, &config.Jobs{})
+				embedJobs.Fetch = config.FetchList
+				u.Fail(cohertest.List, fault)
+			})
+			expect(t, s.open("/jobs"), 200, "7 not asked for yet", "!cannot be fetched</a>")
+			s.scrape()
+			expect(t, s.open("/jobs"), 200, "7 cannot be fetched", "7 jobs: "+want, "!not asked for yet</a>")
+		})
+	}
+}
+
+// Of job files the page names those that are not in use.
+func TestJobsSayWhichFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"bad.txt": "a b\n", "good.txt": "e-new\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSite(t, func(u *cohertest.User, embedJobs, _ *config.Jobs) {
+		jobsOf(u, &config.Jobs{}, &config.Jobs{})
+		embedJobs.IDFiles = []string{dir + "/*.txt", dir + "/gone/*.txt"}
+	})
+	s.scrape()
+	var got []string
+	for _, m := range regexp.MustCompile(`Job file `+dir+`/(.*?) is not in use`).FindAllStringSubmatch(s.text("/jobs"), -1) {
+		got = append(got, m[1])
+	}
+	if want := []string{"bad.txt", "gone/*.txt"}; !slices.Equal(got, want) {
+		t.Errorf("the page names %q, not %q", got, want)
+	}
 }
 
 // A page is there at once, whatever a scrape waits for, and holds up none.
