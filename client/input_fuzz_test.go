@@ -111,8 +111,22 @@ func FuzzBaseURL(f *testing.F) {
 // A key is sent as it is, or refused, and no error tells it.
 func FuzzKey(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"", ""}, {" \uFEFF", "\r\n"}, {"Bearer ", ""}, {"export  CO_API_KEY=", "\n"}, {"Authorization: Bearer ", ""}, {`"`, `"`}, {"${", "}"}, {"$", ""}, {"%", "%"},
-		{"\xff\xfe", "\x00"}, {"a\nb", ""}, {"", "\u200b"}, {"a b ", "ü"}, {"", "<html>"}, {"", "\x7f"}, {"", strings.Repeat(" ", 65<<10) + "x"},
+		{"", ""},
+		{" \uFEFF", "\r\n"},
+		{"Bearer ", ""},
+		{"export  CO_API_KEY=", "\n"},
+		{"Authorization: Bearer ", ""},
+		{`"`, `"`},
+		{"${", "}"},
+		{"$", ""},
+		{"%", "%"},
+		{"\xff\xfe", "\x00"},
+		{"a\nb", ""},
+		{"", "\u200b"},
+		{"a b ", "ü"},
+		{"", "<html>"},
+		{"", "\x7f"},
+		{"", strings.Repeat(" ", 65<<10) + "x"},
 	} {
 		f.Add(seed[0], seed[1])
 	}

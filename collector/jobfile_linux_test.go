@@ -94,6 +94,24 @@ func TestScrapeOfHangingFile(t *testing.T) {
 	}
 }
 
+// A reload that leaves the files as they are goes on to follow them.
+func TestReloadKeepsFollowing(t *testing.T) {
+	d := newJobDir(t)
+	d.write("jobs.txt", "filed-job\n")
+	m := newTeam(t, func(c *config.Account) { c.EmbedJobs.IDFiles = []string{d.join("jobs.txt")} })
+	m.apply(func(a []config.Account) []config.Account { return a })
+	d.write("jobs.txt", "other-job\n")
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		s := m.scrape(time.Second)
+		if _, ok := s[`cohere_embed_job_up{account="ben",job_id="other-job"}`]; ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the change of the file is not seen:\n%s", s.ups())
+		}
+	}
+}
+
 // Files whose paths meet in one label value share its series.
 func TestJobFilesWithOneLabel(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("long", 50)+"/", 3)
