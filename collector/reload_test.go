@@ -153,6 +153,38 @@ func TestReloadDuringScrape(t *testing.T) {
 	}
 }
 
+// What is queued and still watched is fetched, and nothing else.
+func TestReloadOfWhatIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newTeam(t, func(c *config.Account) {
+			c.EmbedJobs.MaxConcurrentRequests = 1
+			if c.Name == "anna" {
+				c.EmbedJobs.IDs = []string{"anna-job", "gone", "kept"}
+			}
+		})
+		m.users["anna"].Add(cohertest.Job{ID: "gone"}, cohertest.Job{ID: "kept"})
+		m.api.SetLatency(2 * time.Second)
+		var wg sync.WaitGroup
+		var s series
+		wg.Go(func() { s = m.scrape(10 * time.Second) })
+		time.Sleep(time.Second)
+		m.apply(func(a []config.Account) []config.Account {
+			a[0].EmbedJobs.IDs = []string{"anna-job", "kept"}
+			return a
+		})
+		wg.Wait()
+		compare(t, "series", s.ups(), `
+			cohere_embed_job_up{account="anna",job_id="anna-job"} 1
+			cohere_embed_job_up{account="anna",job_id="kept"} 1
+			cohere_embed_job_up{account="ben",job_id="ben-job"} 1
+			cohere_up{account="anna"} 1
+			cohere_up{account="ben"} 1`)
+		if got := m.times(); len(got) != 3 || got[2] != "2 kept" { // beside ben's
+			t.Errorf("asked %q", got)
+		}
+	})
+}
+
 // Nor may its answer be remembered.
 func TestReloadForgetsLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -363,6 +363,44 @@ func TestUnwatched(t *testing.T) {
 	})
 }
 
+// A file is read again unless it has been left alone: size and time tell that,
+// but for a time that is still young.
+func TestUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newJobDir(t)
+		var w jobfile.Watcher
+		d.check(w.Close()) // so that files are read once a minute
+		old := time.Now().Add(-time.Hour)
+		young := time.Now().Add(4 * time.Minute)
+		var f *jobfile.Follower
+		for _, step := range []struct {
+			text string
+			time time.Time
+			want string
+		}{
+			{"a", old, "a"},
+			{"b", old, "a"},
+			{"long", old, "long"},
+			{"word", old.Add(time.Second), "word"},
+			{"wild", young, "wild"},
+			{"wind", young, "wind"},
+			{"wish", young, "wind"},
+		} {
+			d.write("a.txt", step.text+"\n")
+			d.check(os.Chtimes(d.join("a.txt"), step.time, step.time))
+			if f == nil {
+				f = w.Follow([]string{d.join("*.txt")}, nil, log.NewNopLogger())
+				defer f.Close()
+			}
+			f.Check()
+			time.Sleep(time.Minute)
+			if got := f.Result().IDs; !slices.Equal(got, []string{step.want}) {
+				t.Errorf("%s of %v: IDs are %q", step.text, step.time, got)
+			}
+		}
+	})
+}
+
 // Reading again costs little while nothing changes.
 func BenchmarkCheck(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "jobs.txt")
