@@ -213,3 +213,23 @@ func TestJobsBesidesTheList(t *testing.T) {
 		}
 	})
 }
+
+// A job that was not found is not, whatever becomes of the list.
+func TestNotFoundWhileListFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newHarness(t, 1, func(c *config.Account) {
+			c.EmbedJobs.Fetch = config.FetchList
+			c.EmbedJobs.IDs = append(c.EmbedJobs.IDs, "nobodys")
+		})
+		b.scrape(time.Second)
+		b.user.Fail(cohertest.List, cohertest.Status(503, ""))
+		compare(t, "series", b.scrape(time.Second).ups(), `
+			cohere_embed_job_fetch_error{job_id="job-000",reason="unavailable"} 1
+			cohere_embed_job_fetch_error{job_id="nobodys",reason="not_found"} 1
+			cohere_embed_job_up{job_id="job-000"} 0
+			cohere_embed_job_up{job_id="nobodys"} 0
+			cohere_list_fetch_error{reason="unavailable",resource="embed_jobs"} 1
+			cohere_list_up{resource="embed_jobs"} 0
+			cohere_up 0`)
+	})
+}
