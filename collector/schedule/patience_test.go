@@ -88,10 +88,9 @@ func TestWaitOutBesideAnother(t *testing.T) {
 		f.only("a")
 		f.visit(time.Hour)
 		f.due = func(_ schedule.Pass, t *task) bool { return t.ID == "b" }
-		time.AfterFunc(1500*time.Microsecond, func() {
-			f.call("a").write()
-			f.answer = always(accepted)
-		})
+		a := f.call("a")
+		time.AfterFunc(1500*time.Microsecond, func() { a.write() })
+		f.answer = always(accepted)
 		want := "1 for 1ms, 1 for 1ms, 1 for 59.9995s, over after 1m0.0015s a:pending b:answered"
 		if got := f.patience(t.Context()); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
