@@ -184,7 +184,7 @@ func TestBlackHole(t *testing.T) {
 	t.Cleanup(server.Close)
 	c := account(server, key)
 	c.EmbedJobs.IDs = []string{"job-000", "job-001"}
-	c.Timeout, c.EmbedJobs.MaxConcurrentRequests = model.Duration(300*time.Millisecond), 1
+	c.Timeout, c.EmbedJobs.MaxConcurrentRequests = model.Duration(3*time.Second), 1 // which a busy machine needs
 	c.HTTPClientConfig.TLSConfig.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	var conns []*blackHole
 	set, err := collector.New(&config.Config{Accounts: []config.Account{c}}, collector.Options{
