@@ -45,6 +45,7 @@ type (
 		Type        string
 		Title       string
 		Description string
+		Collapsed   bool
 		Datasource  grafanaSource
 		GridPos     grafanaPos
 		Panels      []grafanaPanel
@@ -77,11 +78,19 @@ func readDashboard(t *testing.T) (d grafanaDashboard, raw []byte) {
 	return d, raw
 }
 
+// panels are all of them, those in collapsed rows too.
+func (d grafanaDashboard) panels() (all []grafanaPanel) {
+	for _, p := range d.Panels {
+		all = append(append(all, p), p.Panels...)
+	}
+	return all
+}
+
 var theDataSource = grafanaSource{Type: "prometheus", UID: "${datasource}"}
 
 func TestDashboardPanels(t *testing.T) {
 	// Others are deprecated (graph, singlestat, table-old), or plugins that not everybody has.
-	allowed := []string{"row", "timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "piechart"}
+	allowed := []string{"timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "piechart"}
 
 	d, _ := readDashboard(t)
 	if len(d.Panels) == 0 {
@@ -89,24 +98,24 @@ func TestDashboardPanels(t *testing.T) {
 	}
 	ids := map[int]string{}
 	titles := map[string]bool{}
-	for _, p := range d.Panels {
+	row := ""
+	for _, p := range d.panels() {
 		name := fmt.Sprintf("panel %d %q", p.ID, p.Title)
 		if other, ok := ids[p.ID]; ok || p.ID <= 0 {
 			t.Errorf("%s: its ID is no positive number, or that of %q", name, other)
 		}
 		ids[p.ID] = p.Title
-		if p.Title == "" || titles[p.Title] {
-			t.Errorf("%s: its title is missing, or another panel's", name)
+		if p.Type == "row" {
+			row = p.Title
+			continue
 		}
-		titles[p.Title] = true
+		if title := row + ": " + p.Title; p.Title == "" || titles[title] {
+			t.Errorf("%s: its title is missing, or another panel's in its row", name)
+		} else {
+			titles[title] = true
+		}
 		if !slices.Contains(allowed, p.Type) {
 			t.Errorf("%s: type %q is not allowed", name, p.Type)
-		}
-		if p.Type == "row" {
-			if len(p.Panels) > 0 {
-				t.Errorf("%s: panels in a collapsed row would escape these rules", name)
-			}
-			continue
 		}
 		if !strings.HasSuffix(p.Description, ".") {
 			t.Errorf("%s: no description, or none in sentences", name)
@@ -138,8 +147,19 @@ func TestDashboardPanels(t *testing.T) {
 
 func TestDashboardLayout(t *testing.T) {
 	d, _ := readDashboard(t)
+	checkLayout(t, d.Panels)
+	for _, row := range d.Panels {
+		if row.Collapsed != (len(row.Panels) > 0) {
+			t.Errorf("%q: only a collapsed row has its panels within", row.Title)
+		}
+		checkLayout(t, row.Panels) // room is made for them where the row is opened
+	}
+}
+
+func checkLayout(t *testing.T, panels []grafanaPanel) {
+	t.Helper()
 	taken := map[[2]int]string{}
-	for _, p := range d.Panels {
+	for _, p := range panels {
 		g := p.GridPos
 		if g.X < 0 || g.Y < 0 || g.W < 1 || g.H < 1 || g.X+g.W > 24 {
 			t.Errorf("%q: %+v is outside of the 24 columns", p.Title, g)
@@ -151,6 +171,37 @@ func TestDashboardLayout(t *testing.T) {
 					t.Fatalf("%q and %q overlap at column %d, line %d", p.Title, other, x, y)
 				}
 				taken[[2]int{x, y}] = p.Title
+			}
+		}
+	}
+}
+
+// A kind of jobs has a row of its own, whose title says how many there are. What
+// is in none of these rows speaks of both kinds, or of none.
+func TestDashboardRows(t *testing.T) {
+	type kinds struct{ embedJobs, batches bool }
+	rows := map[string]kinds{
+		"Embed jobs: $embed_jobs": {embedJobs: true},
+		"Batches: $batches":       {batches: true},
+	}
+	d, _ := readDashboard(t)
+	var row grafanaPanel
+	for _, p := range d.panels() {
+		if p.Type == "row" {
+			row = p
+			if want := p.Title == "Batches: $batches"; p.Collapsed != want {
+				t.Errorf("row %q: collapsed is %v", p.Title, p.Collapsed)
+			}
+			continue
+		}
+		for _, q := range p.Targets {
+			got := kinds{
+				embedJobs: regexp.MustCompile(`embed_job|\bjob_id\b`).MatchString(q.Expr),
+				batches:   regexp.MustCompile(`cohere_batch|batches|\bbatch_id\b`).MatchString(q.Expr),
+			}
+			want, ofKind := rows[row.Title]
+			if ofKind && got != want || !ofKind && got.embedJobs != got.batches {
+				t.Errorf("row %q, panel %q, query %s speaks of %+v", row.Title, p.Title, q.RefID, got)
 			}
 		}
 	}
@@ -178,7 +229,7 @@ func TestDashboardVariables(t *testing.T) {
 			t.Errorf("variable %s: data source is %v", v.Name, v.Datasource)
 		}
 	}
-	for _, want := range []string{"datasource", "account", "model", "status", "job"} {
+	for _, want := range []string{"datasource", "account", "model", "status", "job", "batch_status", "batch", "embed_jobs", "batches"} {
 		if !slices.Contains(defined, want) {
 			t.Errorf("no variable %s", want)
 		}
@@ -212,13 +263,13 @@ func TestDashboardVariables(t *testing.T) {
 // whichever exporters watch it.
 func TestDashboardQueries(t *testing.T) {
 	var (
-		grouping = regexp.MustCompile(`(?:by|on) ?\(([^)]*\bjob_id\b[^)]*)\)`)
+		grouping = regexp.MustCompile(`(?:by|on) ?\(([^)]*\b(?:job|batch)_id\b[^)]*)\)`)
 		// The exporter's own state, build and configuration belong to no account, prices to a model.
 		selector = regexp.MustCompile(`(\bmodel_type:)?\bcohere_[a-z_]+\b(?::\w+)?(\{[^}]*\})?`)
 		noLabel  = regexp.MustCompile(`^cohere_exporter_`)
 	)
 	d, _ := readDashboard(t)
-	for _, p := range d.Panels {
+	for _, p := range d.panels() {
 		for _, q := range p.Targets {
 			name := fmt.Sprintf("%q, query %s", p.Title, q.RefID)
 			for _, m := range grouping.FindAllStringSubmatch(q.Expr, -1) {
@@ -254,7 +305,7 @@ func TestDashboardPromQL(t *testing.T) {
 		rules = append(rules, rule{fmt.Sprintf("query:%d", len(rules)), expr})
 	}
 	d, _ := readDashboard(t)
-	for _, p := range d.Panels {
+	for _, p := range d.panels() {
 		for _, q := range p.Targets {
 			add(q.Expr)
 		}
@@ -294,18 +345,18 @@ func TestDashboardPromQL(t *testing.T) {
 // of the rest, but for the states that few jobs are in: 500 jobs over a month
 // would cost Prometheus a minute of CPU for each refresh.
 func TestDashboardCost(t *testing.T) {
-	perJob := regexp.MustCompile(`\bcohere_embed_job_[a-z_]+\{`)
+	perJob := regexp.MustCompile(`\bcohere_(?:embed_job|batch)_[a-z_]+\{`)
 	d, _ := readDashboard(t)
-	for _, p := range d.Panels {
+	for _, p := range d.panels() {
 		if p.Type != "timeseries" && p.Type != "state-timeline" {
 			continue
 		}
 		for _, q := range p.Targets {
-			bare := regexp.MustCompile(`account\w*:cohere_embed_job_\w+:\w+\{`).ReplaceAllString(q.Expr, "recorded{")
+			bare := regexp.MustCompile(`account\w*:cohere_(?:embed_job|batch)_\w+:\w+\{`).ReplaceAllString(q.Expr, "recorded{")
 			if p.Type == "timeseries" && perJob.MatchString(bare) {
 				t.Errorf("%q, query %s asks for all jobs at each point", p.Title, q.RefID)
 			}
-			for _, m := range regexp.MustCompile(`\bcohere_embed_job_(?:status|up)\{[^}]*\}`).FindAllString(regexp.MustCompile(`last_over_time\([^)]*\)`).ReplaceAllString(bare, ""), -1) {
+			for _, m := range regexp.MustCompile(`\bcohere_(?:embed_job|batch)_(?:status|up)\{[^}]*\}`).FindAllString(regexp.MustCompile(`last_over_time\([^)]*\)`).ReplaceAllString(bare, ""), -1) {
 				if !strings.Contains(m, `status=~"$shown"`) {
 					t.Errorf("%q, query %s: %s is not limited to a day", p.Title, q.RefID, m)
 				}
@@ -324,7 +375,7 @@ func TestDashboardCost(t *testing.T) {
 func TestDashboardResources(t *testing.T) {
 	families := regexp.MustCompile(`\bcohere_(?:list|api|fetches|job_file|refresh)_\w+(\{[^}]*\})?`)
 	d, _ := readDashboard(t)
-	for _, p := range d.Panels {
+	for _, p := range d.panels() {
 		for _, q := range p.Targets {
 			for _, m := range families.FindAllStringSubmatch(q.Expr, -1) {
 				if !strings.Contains(m[1], `resource="`) && !regexp.MustCompile(`by \([^)]*\bresource\b`).MatchString(q.Expr) {
