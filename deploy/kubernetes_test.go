@@ -421,24 +421,29 @@ type account struct {
 			CredentialsFile string `yaml:"credentials_file"`
 		}
 	} `yaml:"http_client_config"`
-	EmbedJobs struct {
-		Discover struct {
-			MaxAge  string `yaml:"max_age"`
-			MaxJobs int    `yaml:"max_jobs"`
-		}
-		Fetch             string
-		RequestsPerMinute float64 `yaml:"requests_per_minute"`
-		RefreshInterval   string  `yaml:"refresh_interval"`
-		SettledInterval   string  `yaml:"settled_interval"`
-		MaxStaleness      string  `yaml:"max_staleness"`
-	} `yaml:"embed_jobs"`
+	EmbedJobs accountJobs `yaml:"embed_jobs"`
+	Batches   accountJobs
+}
+
+type accountJobs struct {
+	Discover struct {
+		MaxAge  string `yaml:"max_age"`
+		MaxJobs int    `yaml:"max_jobs"`
+	}
+	Fetch             string
+	RequestsPerMinute float64 `yaml:"requests_per_minute"`
+	RefreshInterval   string  `yaml:"refresh_interval"`
+	SettledInterval   string  `yaml:"settled_interval"`
+	MaxStaleness      string  `yaml:"max_staleness"`
 }
 
 // checkKind holds an account against what is kind to Cohere's limits.
 func (a account) checkKind(t *testing.T) {
 	t.Helper()
-	if j := a.EmbedJobs; j.Fetch != "list" || j.RequestsPerMinute != 40 || j.RefreshInterval != "55s" || j.SettledInterval != "1h" {
-		t.Errorf("account %s is unkind to Cohere's limits: %+v", a.Name, a)
+	for _, j := range []accountJobs{a.EmbedJobs, a.Batches} {
+		if j.Fetch != "list" || j.RequestsPerMinute != 40 || j.RefreshInterval != "55s" || j.SettledInterval != "1h" {
+			t.Errorf("account %s is unkind to Cohere's limits: %+v", a.Name, j)
+		}
 	}
 }
 
@@ -461,8 +466,8 @@ func TestKubernetesConfigurations(t *testing.T) {
 			}
 			plan := run(t, exporter, "--config.file="+filepath.Join(folder, "config.yml"), "--config.check")
 			for _, a := range config.Accounts {
-				if !strings.Contains(plan, a.Name) {
-					t.Errorf("%s: the plan has no account %s:\n%s", file, a.Name, plan)
+				if strings.Count(plan, " "+a.Name+"\n") != 2 {
+					t.Errorf("%s: the plan has not both kinds of account %s:\n%s", file, a.Name, plan)
 				}
 			}
 			if strings.Contains(plan, "warn") {

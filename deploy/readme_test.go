@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -311,6 +312,45 @@ func TestReadmeQueries(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "readme.yml")
 	write(t, file, string(text))
 	run(t, prometheusTool(t, "promtool"), "check", "rules", "--lint=none", file)
+}
+
+// The example that explains every key is one that the program accepts, and has
+// both kinds of jobs with the same keys, which are all.
+func TestExampleConfiguration(t *testing.T) {
+	const file = "cohere_exporter.yml"
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		file: string(readFile(t, file)), "search.key": "key", "research.key": "key",
+		"jobs/a.txt": "ebd-1\n", "batches/a.txt": "2f6c0f0a\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name), content)
+	}
+	plan := runToEnd(t, dir, nil, "--config.file="+file, "--config.check")
+	if plan.status != 0 || strings.Contains(plan.stdout, "warning") {
+		t.Errorf("status %d:\n%s%s", plan.status, plan.stdout, plan.stderr)
+	}
+
+	var example struct {
+		Accounts []struct {
+			EmbedJobs map[string]any `yaml:"embed_jobs"`
+			Batches   map[string]any
+		}
+	}
+	unmarshal(t, file, &example)
+	var want []string
+	for field := range reflect.TypeFor[config.Jobs]().Fields() {
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		want = append(want, key)
+	}
+	slices.Sort(want)
+	for kind, jobs := range map[string]map[string]any{"embed_jobs": example.Accounts[0].EmbedJobs, "batches": example.Accounts[0].Batches} {
+		if got := slices.Sorted(maps.Keys(jobs)); !slices.Equal(got, want) {
+			t.Errorf("%s has the keys %v, want %v", kind, got, want)
+		}
+	}
 }
 
 func TestLinks(t *testing.T) {

@@ -85,7 +85,10 @@ func TestSystemdAccounts(t *testing.T) {
 	exporter, file := filepath.Join(dir, "cohere_exporter"), filepath.Join(dir, "cohere_exporter.yml")
 	run(t, "go", "build", "-o", exporter, "..")
 	write(t, file, strings.ReplaceAll(config, credentials, dir+"/"))
-	run(t, exporter, "--config.file="+file, "--config.check")
+	plan := run(t, exporter, "--config.file="+file, "--config.check")
+	if !strings.Contains(plan, "\nembed jobs ") || !strings.Contains(plan, "\nbatches ") || strings.Contains(plan, "warning") {
+		t.Errorf("the plan is\n%s", plan)
+	}
 }
 
 // The unit and its environment file agree, and the flags are kind to Cohere's
@@ -112,6 +115,17 @@ func TestSystemdEnvironment(t *testing.T) {
 	run(t, "go", "build", "-o", exporter, "..")
 	write(t, key, "key")
 	_, flags, _ := strings.Cut(want, "=")
-	t.Setenv("COHERE_JOB_IDS", "ebd-1,ebd-2")
-	run(t, exporter, append(strings.Fields(strings.Trim(flags, "\"\n")), "--cohere.api-key-file="+key, "--config.check")...)
+	for _, variable := range []string{"COHERE_JOB_IDS=ebd-1,ebd-2", "COHERE_BATCH_IDS=2f6c0f0a", "COHERE_DISCOVER=embed-jobs,batches"} {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.Contains(env, name+"=") {
+			t.Errorf("the environment file does not tell of %s", name)
+		}
+		t.Setenv(name, value)
+	}
+	plan := run(t, exporter, append(strings.Fields(strings.Trim(flags, "\"\n")), "--cohere.api-key-file="+key, "--config.check")...)
+	for _, want := range []string{"embed jobs         502, up to 500", "batches            501, up to 500"} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan has no line %q:\n%s", want, plan)
+		}
+	}
 }

@@ -60,8 +60,8 @@ func TestComposeRealWithEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer("CO_API_KEY=", "CO_API_KEY=key", "COHERE_JOB_IDS=", "COHERE_JOB_IDS=ebd-1,ebd-2").
-		Replace(string(example))
+	filled := strings.NewReplacer("CO_API_KEY=", "CO_API_KEY=key", "COHERE_JOB_IDS=", "COHERE_JOB_IDS=ebd-1,ebd-2",
+		"#COHERE_BATCH_IDS=", "COHERE_BATCH_IDS=2f6c0f0a", "#COHERE_DISCOVER=", "COHERE_DISCOVER=").Replace(string(example))
 	file := filepath.Join(t.TempDir(), ".env")
 	if err := os.WriteFile(file, []byte(filled), 0o600); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,10 @@ func TestComposeRealWithEnv(t *testing.T) {
 			t.Errorf("with .env.example the exporter runs with %q, without %s", exporter.Command, flag)
 		}
 	}
-	for name, want := range map[string]string{"CO_API_KEY": "key", "COHERE_JOB_IDS": "ebd-1,ebd-2"} {
+	for name, want := range map[string]string{
+		"CO_API_KEY": "key", "COHERE_JOB_IDS": "ebd-1,ebd-2",
+		"COHERE_BATCH_IDS": "2f6c0f0a", "COHERE_DISCOVER": "embed-jobs,batches",
+	} {
 		if got := exporter.Environment[name]; got == nil || *got != want {
 			t.Errorf("%s is %v in the exporter, want %q", name, got, want)
 		}
