@@ -449,7 +449,7 @@ func (p shortPanel) table() (steps []object) {
 	if len(p.Columns) == 0 {
 		return nil
 	}
-	value := func(refID string) string { return "Value" }
+	value := func(string) string { return "Value" }
 	if len(p.Queries) > 1 {
 		value = func(refID string) string { return "Value #" + refID }
 		steps = append(steps, object{"id": "merge", "options": object{}}, object{"id": "filterByValue", "options": object{

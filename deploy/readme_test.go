@@ -470,6 +470,9 @@ func namesIn(t *testing.T, expr string) vocabulary {
 			made[m[1]] = true
 		}
 	}
+	for _, m := range regexp.MustCompile(`count_values\("(\w+)"`).FindAllStringSubmatch(expr, -1) {
+		made[m[1]] = true
+	}
 	cut(`"[^"]*"`, `""`, func([]string) {})
 	cut(`\{([^}]*)\}`, "", func(m []string) { label(m[1]) })
 	cut(`\[[^\]]*\]`, "", func([]string) {})
