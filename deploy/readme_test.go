@@ -400,7 +400,7 @@ func TestNamesExist(t *testing.T) {
 		readYAML(t, path, &file)
 		for _, group := range file.Groups {
 			for _, r := range group.Rules {
-				exprs[path+": "+r.Alert+r.Record+r.Labels["type"]+r.Labels["model"]] = r.Expr
+				exprs[path+": "+r.Alert+r.Record+r.Labels["resource"]+r.Labels["type"]+r.Labels["model"]] = r.Expr
 				if r.Record != "" {
 					known.metrics[r.Record] = true
 					for label := range r.Labels {
