@@ -16,23 +16,14 @@ import (
 
 const dashboardSource = "grafana/cohere_exporter.yml.tmpl"
 
-// A dashboardKind is what tells the panels of one kind of jobs from those of the
-// other.
+// A dashboardKind is a kind of jobs with what its panels are made of.
 type dashboardKind struct {
-	Resource, Family, Count, ID string // cohere_<Family>_*, cohere_<Count>, labels
-	Alert                       string // in names of alerts
-	Article, Noun, Nouns, Title string // in texts
-	Settled                     string // statuses, as a pattern
-	Done, Cancelled             string
-	Row                         int
-	Var, StatusVar              string            // variables
-	IDTitle                     string            // of a column
-	Tokens                      string            // the names of what is billed, as a pattern
-	TokenTypes                  string            // in texts
-	Billed                      map[string]string // its types in the price table, and cohere_<Family>_<...>
-	States                      []dashboardState  // those that need attention first
-	Columns                     []dashboardColumn
-	Longest                     []dashboardLongest
+	kind
+	Row            int
+	Var, StatusVar string           // variables
+	States         []dashboardState // those that need attention first
+	Columns        []dashboardColumn
+	Longest        []dashboardLongest
 }
 
 // A dashboardState is a status, or one of the two below. Where replicas of the
@@ -61,13 +52,8 @@ type dashboardLongest struct {
 
 var dashboardKinds = []dashboardKind{
 	{
-		Resource: "embed_jobs", Family: "embed_job", Count: "embed_jobs", ID: "job_id", Alert: "EmbedJob",
-		Article: "an", Noun: "embed job", Nouns: "embed jobs", Title: "Embed job",
-		Settled: "complete|cancelled|failed", Done: "complete", Cancelled: "cancelled",
-		Row: 1, Var: "job", StatusVar: "status", IDTitle: "Job ID",
-		Tokens: "billed_(input|output|image)_tokens", TokenTypes: "input, output and image tokens",
-		Billed: map[string]string{"input": "billed_input_tokens", "output": "billed_output_tokens", "image": "billed_image_tokens"},
-		States: dashboardStates("complete|cancelled|failed",
+		kind: kinds[0], Row: 1, Var: "job", StatusVar: "status",
+		States: kinds[0].states(
 			"failed", "red", noData, "#808080", "unknown", "purple", "cancelling", "yellow",
 			"processing", "blue", "cancelled", "orange", "complete", "green"),
 		Columns: []dashboardColumn{
@@ -84,13 +70,8 @@ var dashboardKinds = []dashboardKind{
 		}},
 	},
 	{
-		Resource: "batches", Family: "batch", Count: "batches", ID: "batch_id", Alert: "Batch",
-		Article: "a", Noun: "batch", Nouns: "batches", Title: "Batch",
-		Settled: "completed|canceled|failed", Done: "completed", Cancelled: "canceled",
-		Row: 2, Var: "batch", StatusVar: "batch_status", IDTitle: "Batch ID",
-		Tokens: "(input|output)_tokens", TokenTypes: "input and output tokens",
-		Billed: map[string]string{"input": "input_tokens", "output": "output_tokens"},
-		States: dashboardStates("completed|canceled|failed",
+		kind: kinds[1], Row: 2, Var: "batch", StatusVar: "batch_status",
+		States: kinds[1].states(
 			"failed", "red", incomplete, "light-red", noData, "#808080", "unknown", "purple", "canceling", "yellow",
 			"in_progress", "blue", "queued", "light-blue", "canceled", "orange", "completed", "green"),
 		Columns: []dashboardColumn{
@@ -127,15 +108,15 @@ const (
 // IsStatus reports whether the API knows the state.
 func (s dashboardState) IsStatus() bool { return s.Name != noData && s.Name != incomplete }
 
-// dashboardStates takes names and colors, those that need attention first. Where
-// replicas of the exporter disagree, a settled status is right, else the one that
-// comes first.
-func dashboardStates(settled string, namesAndColors ...string) (states []dashboardState) {
+// states takes names and colors, those that need attention first. Where replicas
+// of the exporter disagree, a settled status is right, else the one that comes
+// first.
+func (k kind) states(namesAndColors ...string) (states []dashboardState) {
 	var active []string
 	for pair := range slices.Chunk(namesAndColors, 2) {
 		s := dashboardState{Name: pair[0], Color: pair[1], Rank: len(namesAndColors)/2 - len(states)}
-		if s.IsStatus() && !isOneOf(s.Name, settled) {
-			s.Yields = strings.Join(append([]string{settled}, active...), "|")
+		if s.IsStatus() && !k.settled(s) {
+			s.Yields = strings.Join(append([]string{k.Settled}, active...), "|")
 			active = append(active, s.Name)
 		}
 		states = append(states, s)
@@ -143,37 +124,40 @@ func dashboardStates(settled string, namesAndColors ...string) (states []dashboa
 	return states
 }
 
-func isOneOf(name, pattern string) bool { return slices.Contains(strings.Split(pattern, "|"), name) }
-
-func (k dashboardKind) states(which func(dashboardState) bool) (states []dashboardState) {
-	for _, s := range k.States {
-		if which(s) {
-			states = append(states, s)
-		}
-	}
-	return states
+func (k kind) settled(s dashboardState) bool {
+	return slices.Contains(strings.Split(k.Settled, "|"), s.Name)
 }
 
-// Settling are the settled states, Active the others that are statuses.
-func (k dashboardKind) Settling() []dashboardState {
-	return k.states(func(s dashboardState) bool { return isOneOf(s.Name, k.Settled) })
-}
-
-func (k dashboardKind) Active() []dashboardState {
-	return k.states(func(s dashboardState) bool { return s.Yields != "" })
+func (k dashboardKind) only(which func(dashboardState) bool) []dashboardState {
+	return slices.DeleteFunc(slices.Clone(k.States), func(s dashboardState) bool { return !which(s) })
 }
 
 func (k dashboardKind) named(name string) dashboardState {
-	return k.states(func(s dashboardState) bool { return s.Name == name })[0]
+	return k.only(func(s dashboardState) bool { return s.Name == name })[0]
+}
+
+// Settling are the settled states, and Active those that may yet become one.
+func (k dashboardKind) Settling() []dashboardState { return k.only(k.settled) }
+
+func (k dashboardKind) Active() []dashboardState {
+	return k.only(func(s dashboardState) bool { return s.Yields != "" })
 }
 
 func (k dashboardKind) NoData() dashboardState     { return k.named(noData) }
 func (k dashboardKind) Incomplete() dashboardState { return k.named(incomplete) }
 
+// Done is how a job ends that needs no attention.
+func (k dashboardKind) Done() string { return k.States[len(k.States)-1].Name }
+
+// Billed is what is billed, as a pattern: cohere_<Family>_<...>.
+func (k dashboardKind) Billed() string {
+	return "(" + strings.Join(slices.Sorted(maps.Values(k.Tokens)), "|") + ")"
+}
+
 // Statuses are those to choose from.
 func (k dashboardKind) Statuses() string {
 	var names []string
-	for _, s := range k.states(dashboardState.IsStatus) {
+	for _, s := range k.only(dashboardState.IsStatus) {
 		names = append(names, s.Name)
 	}
 	return strings.Join(names, ",")

@@ -357,7 +357,7 @@ for (const panel of panels) {
 // --- Nobody is lost or counted twice, however many exporters watch the same jobs
 
 const kinds = [
-  { title: 'Embed jobs', family: 'embed_job', id: 'job_id', column: 'Job ID' },
+  { title: 'Embed jobs', family: 'embed_job', id: 'job_id', column: 'Embed job ID' },
   { title: 'Batches', family: 'batch', id: 'batch_id', column: 'Batch ID' },
 ];
 for (const { title, family, id, column } of kinds) {
