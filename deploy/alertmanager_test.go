@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -164,10 +165,11 @@ func TestAlertmanagerNotifications(t *testing.T) {
 	for _, a := range alerts(t) {
 		severity[a.Alert] = a.Labels["severity"]
 	}
-	for name, test := range map[string]struct {
+	type testCase struct {
 		firing []string
 		want   []string // receiver, group, number of alerts
-	}{
+	}
+	cases := map[string]testCase{
 		"a refused key is one notification": {
 			firing: slices.Concat(
 				[]string{"CohereAPIKeyRefused account=search"},
@@ -214,6 +216,28 @@ func TestAlertmanagerNotifications(t *testing.T) {
 			want: []string{
 				"team CohereEmbedJobCannotBeFetched search 1",
 				"team CohereListCannotBeFetched search 1",
+			},
+		},
+		"a key that may not ask for one kind says nothing of another": {
+			firing: []string{
+				"CohereAPIKeyRefused account=search resource=embed_jobs",
+				"CohereEmbedJobCannotBeFetched account=search resource=embed_jobs job_id=1",
+				"CohereBatchCannotBeFetched account=search resource=batches batch_id=1",
+			},
+			want: []string{
+				"on-call CohereAPIKeyRefused search 1",
+				"team CohereBatchCannotBeFetched search 1",
+			},
+		},
+		"many failed jobs hide no failed batch": {
+			firing: []string{
+				"CohereEmbedJobsFailing account=search resource=embed_jobs",
+				"CohereEmbedJobFailed account=search resource=embed_jobs job_id=1",
+				"CohereBatchFailed account=search resource=batches batch_id=1",
+			},
+			want: []string{
+				"on-call CohereBatchFailed search 1 1",
+				"on-call CohereEmbedJobsFailing search 1",
 			},
 		},
 		"no exporter answers": {
@@ -266,7 +290,18 @@ func TestAlertmanagerNotifications(t *testing.T) {
 				"on-call CohereEmbedJobsFailing search 1",
 			},
 		},
-	} {
+	}
+	for name, test := range maps.Clone(cases) {
+		swapped := testCase{slices.Clone(test.firing), slices.Clone(test.want)}
+		for _, alerts := range [][]string{swapped.firing, swapped.want} {
+			for i := range alerts {
+				alerts[i] = swapKinds.Replace(alerts[i])
+			}
+		}
+		slices.Sort(swapped.want)
+		cases[name+", kinds swapped"] = swapped
+	}
+	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWebhook(t)
@@ -290,7 +325,7 @@ func TestAlertmanagerNotifications(t *testing.T) {
 			time.Sleep(2 * time.Second) // time for notifications that should not come
 			var got []string
 			for _, n := range w.received() {
-				group := []string{n.Receiver, n.GroupLabels["alertname"], n.GroupLabels["account"], n.GroupLabels["job_id"], strconv.Itoa(len(n.Alerts))}
+				group := []string{n.Receiver, n.GroupLabels["alertname"], n.GroupLabels["account"], n.GroupLabels["job_id"], n.GroupLabels["batch_id"], strconv.Itoa(len(n.Alerts))}
 				got = append(got, strings.Join(slices.DeleteFunc(group, func(s string) bool { return s == "" }), " "))
 			}
 			slices.Sort(got)

@@ -34,14 +34,20 @@ const (
 )
 
 // expectedEmpty has the expressions that return nothing in this test, and why.
-var expectedEmpty = map[string]string{
-	"alert CohereEmbedJobProcessingTooLong": "no job of the demo processes for 6 hours; promtool tests it",
-	"alert CohereEmbedJobValuesOld":         "needs values that are older than 10 minutes; promtool tests it",
-	"alert CohereAPIRefusing":               "the demo's API refuses nothing; promtool tests it",
-	"alert CohereEmbedJobsFailing":          "fewer than ten jobs of the demo fail; promtool tests it",
-	"alert CohereExporterFlapping":          "the exporters run on; promtool tests it",
-
-	"record account_job:cohere_embed_job_failed_together:since": "fewer than ten jobs of the demo fail; promtool tests it",
+func expectedEmpty() map[string]string {
+	empty := map[string]string{
+		"alert CohereEmbedJobProcessingTooLong embed_jobs": "no job of the demo processes for 6 hours; promtool tests it",
+		"alert CohereBatchStuck batches":                   "no batch of the demo rests for 12 hours; promtool tests it",
+		"alert CohereAPIRefusing":                          "the demo's API refuses nothing; promtool tests it",
+		"alert CohereExporterFlapping":                     "the exporters run on; promtool tests it",
+	}
+	for _, k := range kinds {
+		empty["alert Cohere"+k.Alert+"ValuesOld "+k.Resource] = "needs values that are older than 10 minutes; promtool tests it"
+		const few = "fewer than ten jobs of the demo fail; promtool tests it"
+		empty["alert Cohere"+k.Alerts+"Failing "+k.Resource] = few
+		empty["record account_job:cohere_"+k.Family+"_failed_together:since"] = few
+	}
+	return empty
 }
 
 // A real Prometheus and a real Alertmanager run the shipped files, with only
@@ -68,7 +74,8 @@ func TestEndToEnd(t *testing.T) {
 	prometheus := "http://" + startPrometheus(t, prometheusProgram, alertmanager, demo.listening(t), accounts.listening(t))
 
 	expressions := append(ruleExpressions(t, prometheus), dashboardExpressions(t)...)
-	running := maps.Clone(expectedEmpty)
+	expected := expectedEmpty()
+	running := maps.Clone(expected)
 	running["alert CohereExporterDown"] = "the exporters run"
 	running["alert CohereExporterAbsent"] = "the exporters run"
 	began, spoilt := time.Now(), false
@@ -80,7 +87,7 @@ func TestEndToEnd(t *testing.T) {
 		default:
 		}
 		if fail.job.JobID != "" {
-			told = hook.find(fail.job.JobID)
+			told = hook.find("CohereEmbedJobFailed", fail.job.JobID)
 		}
 		if time.Since(began) > 3*time.Minute {
 			t.Fatalf("no alert after 3 minutes; the job that failed: %+v", fail)
@@ -112,14 +119,16 @@ func TestEndToEnd(t *testing.T) {
 			took.Seconds(), told.Receiver, testScrapeInterval, testEvaluationInterval, text, a.Annotations["runbook_url"], a.Labels)
 	}
 
+	checkBatches(t, prometheus, hook)
+
 	// The rest has its time, and then the exporters end.
 	query(t, prometheus, expressions, running, time.Minute)
 	t.Run("Grafana", func(t *testing.T) { readDashboardAsGrafana(t, prometheus, began) })
 	demo.stop()
 	accounts.stop()
-	query(t, prometheus, expressions, expectedEmpty, 20*time.Second)
+	query(t, prometheus, expressions, expected, 20*time.Second)
 	for _, e := range expressions {
-		reason, listed := expectedEmpty[e.where]
+		reason, listed := expected[e.where]
 		switch {
 		case e.seen && listed:
 			t.Errorf("%s returns data, though it is listed as empty: %s", e.where, reason)
@@ -132,8 +141,41 @@ func TestEndToEnd(t *testing.T) {
 	t.Logf("%d expressions asked", len(expressions))
 }
 
+// checkBatches waits for what happens to batches of the demo.
+func checkBatches(t *testing.T, prometheus string, hook *webhook) {
+	for _, want := range []struct{ alert, id, text string }{
+		{"CohereBatchFailed", "c20e7a94-15d8-4f6b-8e31-7ab94d02f5c6", "Batch c20e7a94-15d8-4f6b-8e31-7ab94d02f5c6 (invoice-extraction, model command-a-03-2025) " +
+			"has ended with the status failed. The API's reason: record 1873 of the input dataset is longer than the context of command-a-03-2025"},
+		{"CohereBatchIncomplete", "6b1f0d52-9c3e-4a87-b0d4-2e7f51c8a936", "Batch 6b1f0d52-9c3e-4a87-b0d4-2e7f51c8a936 (catalogue-embeddings, model embed-v4.0) " +
+			"has completed, but 752 of its 30000 records were not successful: 0 failed, 752 are missing."},
+	} {
+		told := hook.wait(t, want.alert, want.id)
+		for _, a := range told.Alerts {
+			if a.Labels["batch_id"] == want.id && a.Annotations["description"] != want.text {
+				t.Errorf("%s received\n%s\nwant\n%s", told.Receiver, a.Annotations["description"], want.text)
+			}
+		}
+		t.Logf("%s received %s: %s", told.Receiver, want.alert, want.text)
+	}
+
+	const byStatus = "count by (status) (cohere_batch_status == 1)"
+	var data struct {
+		Result []struct {
+			Metric map[string]string
+			Value  [2]any
+		}
+	}
+	if err := prometheusAPI(t, prometheus, "query?query="+url.QueryEscape(byStatus), &data); err != nil {
+		t.Fatal(err)
+	}
+	if len(data.Result) < 5 {
+		t.Errorf("%s: %d statuses, want five at least", byStatus, len(data.Result))
+	}
+	t.Logf("%s: %v", byStatus, data.Result)
+}
+
 // Two jobs that fail one after the other are two incidents, and the first one
-// stays one when the exporter restarts.
+// stays one when the exporter restarts. So do two batches of the same IDs.
 func TestTwoFailuresAreTwoIncidents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Prometheus and Alertmanager")
@@ -147,43 +189,43 @@ func TestTwoFailuresAreTwoIncidents(t *testing.T) {
 	s := startSimulated(t)
 	for _, id := range []string{"first", "second", "third"} {
 		s.user.Add(cohertest.Job{ID: id, Status: "processing", CreatedAt: time.Now()})
+		s.user.AddBatches(cohertest.Batch{ID: id, CreatedAt: time.Now()})
 	}
-	fail := func(id string) { s.user.Update(id, func(j *cohertest.Job) { j.Status = "failed" }) }
-	flags := s.flags("first,second,third", "--web.listen-address=127.0.0.1:0")
+	flags := s.flags("first,second,third", "--cohere.batch-id=first,second,third", "--web.listen-address=127.0.0.1:0")
 	exporter := start(t, exporterProgram, nil, flags...)
 	address := exporter.listening(t)
 	startPrometheus(t, prometheusProgram, alertmanager, address)
-	told := func(id string) *notification {
-		t.Helper()
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-			if n := hook.find(id); n != nil {
-				return n
-			}
-		}
-		t.Fatalf("nobody was told of the %s job", id)
-		return nil
-	}
 
+	var groups []string
+	fail := func(id string) {
+		t.Helper()
+		s.user.Update(id, func(j *cohertest.Job) { j.Status = "failed" })
+		s.user.UpdateBatch(id, func(b *cohertest.Batch) { b.Status = "BATCH_STATUS_FAILED" })
+		groups = append(groups, hook.wait(t, "CohereEmbedJobFailed", id).GroupKey, hook.wait(t, "CohereBatchFailed", id).GroupKey)
+	}
 	time.Sleep(2 * testScrapeInterval)
 	fail("first")
-	first := told("first")
 	exporter.stop()
 	flags[len(flags)-1] = "--web.listen-address=" + address
 	start(t, exporterProgram, nil, flags...).listening(t)
 	fail("second")
-	second := told("second")
 	time.Sleep(3*testScrapeInterval + 2*testGroupWait) // time for notifications that should not come
 
-	if first.GroupKey == second.GroupKey {
-		t.Errorf("both are in one group, %s", first.GroupKey)
+	slices.Sort(groups)
+	if n := len(slices.Compact(groups)); n != 4 {
+		t.Errorf("%d groups: %v", n, groups)
 	}
 	var got []string
 	for _, n := range hook.received() {
 		for _, a := range n.Alerts {
-			got = append(got, fmt.Sprintf("%s: %s %s %s", n.Receiver, a.Labels["alertname"], a.Labels["job_id"], a.Status))
+			got = append(got, fmt.Sprintf("%s: %s %s %s", n.Receiver, a.Labels["alertname"], cmp.Or(a.Labels["job_id"], a.Labels["batch_id"]), a.Status))
 		}
 	}
-	want := []string{"on-call: CohereEmbedJobFailed first firing", "on-call: CohereEmbedJobFailed second firing"}
+	slices.Sort(got)
+	want := []string{
+		"on-call: CohereBatchFailed first firing", "on-call: CohereBatchFailed second firing",
+		"on-call: CohereEmbedJobFailed first firing", "on-call: CohereEmbedJobFailed second firing",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -254,14 +296,27 @@ func watchForFailure(t *testing.T, apiURL, key string, failed chan<- failure) {
 	}
 }
 
-func (w *webhook) find(jobID string) *notification {
+// find returns the first notification with that alert of that job, or nil.
+func (w *webhook) find(alert, id string) *notification {
 	for _, n := range w.received() {
 		for _, a := range n.Alerts {
-			if a.Labels["alertname"] == "CohereEmbedJobFailed" && a.Labels["job_id"] == jobID {
+			if a.Labels["alertname"] == alert && cmp.Or(a.Labels["job_id"], a.Labels["batch_id"]) == id {
 				return &n
 			}
 		}
 	}
+	return nil
+}
+
+// wait is find, within two minutes.
+func (w *webhook) wait(t *testing.T, alert, id string) *notification {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if n := w.find(alert, id); n != nil {
+			return n
+		}
+	}
+	t.Fatalf("nobody was told %s of %s", alert, id)
 	return nil
 }
 
@@ -280,6 +335,10 @@ func startAccounts(t *testing.T, exporter string) accounts {
 	s := startSimulated(t, "ebd-1", "ebd-2", "ebd-3", "ebd-4", "ebd-5", "ebd-6", "ebd-7")
 	a := accounts{api: s, other: s.api.AddUser("another-key"), config: filepath.Join(s.dir, "cohere_exporter.yml"), jobs: filepath.Join(s.dir, "jobs.txt")}
 	a.other.Add(cohertest.Job{ID: "ebd-soon-gone"})
+	a.other.AddBatches(cohertest.Batch{ID: "bat-soon-gone"})
+	for i := range 7 {
+		s.user.AddBatches(cohertest.Batch{ID: fmt.Sprintf("bat-%d", i+1), Model: "without-a-price", InputTokens: 1520})
+	}
 	write(t, filepath.Join(s.dir, "other.key"), "another-key")
 	write(t, filepath.Join(s.dir, "refused.key"), "not-the-key")
 	write(t, a.jobs, "ebd-not-found\nebd-removed-soon\n")
@@ -287,14 +346,17 @@ func startAccounts(t *testing.T, exporter string) accounts {
   - name: search
     http_client_config: {authorization: {credentials_file: cohere.key}}
     embed_jobs: {id_files: [jobs.txt], discover: {max_jobs: 5}}
+    batches: {ids: [bat-not-found], discover: {max_jobs: 5}}
     base_url: %[1]s
   - name: refused
     http_client_config: {authorization: {credentials_file: refused.key}}
     embed_jobs: {discover: {}}
+    batches: {discover: {}}
     base_url: %[1]s
   - name: emptied
     http_client_config: {authorization: {credentials_file: other.key}}
     embed_jobs: {discover: {}}
+    batches: {discover: {}}
     base_url: %[1]s
 `, s.url))
 	a.process = start(t, exporter, nil, "--config.file="+a.config, "--web.listen-address=127.0.0.1:0")
@@ -304,6 +366,7 @@ func startAccounts(t *testing.T, exporter string) accounts {
 // spoil removes jobs, and then breaks the job file and the configuration.
 func (a accounts) spoil(t *testing.T) {
 	a.other.Remove("ebd-soon-gone")
+	a.other.RemoveBatches("bat-soon-gone")
 	write(t, a.jobs, "ebd-not-found\n")
 	time.Sleep(3 * testScrapeInterval)
 	write(t, a.jobs, "ebd-not-\xff\n")
@@ -325,7 +388,7 @@ func startPrometheus(t *testing.T, program, alertmanager string, exporters ...st
 		`'localhost:9093'`, "'"+alertmanager+"'",
 		`'localhost:10110'`, "'"+strings.Join(exporters, "', '")+"'",
 	)
-	copyFile(t, "prometheus/alerts.yml", dir+"/alerts.yml")
+	copyFile(t, "prometheus/alerts.yml", dir+"/alerts.yml", `\bfor: 2m\n`, "for: 2s\n")
 	copyFile(t, "prometheus/recording.yml", dir+"/recording.yml")
 	copyFile(t, "prometheus/cost.example.yml", dir+"/cost.yml")
 	p := start(t, program, nil,
@@ -385,7 +448,7 @@ func ruleExpressions(t *testing.T, prometheus string) (expressions []*expression
 	for _, group := range data.Groups {
 		for _, r := range group.Rules {
 			kind := map[string]string{"alerting": "alert", "recording": "record"}[r.Type]
-			where := strings.Join(slices.DeleteFunc([]string{kind, r.Name, r.Labels["model"], r.Labels["type"]},
+			where := strings.Join(slices.DeleteFunc([]string{kind, r.Name, r.Labels["resource"], r.Labels["model"], r.Labels["type"]},
 				func(s string) bool { return s == "" }), " ")
 			expressions = append(expressions, &expression{where: where, expr: r.Query})
 		}

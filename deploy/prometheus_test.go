@@ -162,14 +162,15 @@ func TestPrometheusRules(t *testing.T) {
 }
 
 // swapKinds says of batches what is said of embed jobs, and the other way
-// round. Where a word has several forms, those of names come first.
+// round. Where a word has several forms, those of names come first, and before
+// them what contains them.
 var swapKinds = func() *strings.Replacer {
 	var both []string
 	for _, words := range [][2]string{
 		{"embed_job_billed_input_tokens", "batch_input_tokens"}, {"embed_job_billed_output_tokens", "batch_output_tokens"},
+		{"job_id", "batch_id"},
 		{"embed_jobs", "batches"}, {"embed jobs", "batches"}, {"embedjobsfailing", "batchesfailing"}, {"EmbedJobs", "Batches"},
 		{"embed_job", "batch"}, {"embed job", "batch"}, {"embedjob", "batch"}, {"EmbedJob", "Batch"}, {"Embed job", "Batch"},
-		{"job_id", "batch_id"},
 		{"processing", "queued"}, {"Processing", "Queued"}, {`"complete"`, `"completed"`},
 		{"cancelling", "canceling"}, {"Cancelling", "Canceling"}, {"cancelled", "canceled"},
 	} {

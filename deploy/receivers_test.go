@@ -129,6 +129,18 @@ func TestRenderedNotifications(t *testing.T) {
 		}
 		cases = append(cases, c)
 	}
+	const reason = "Batch 2f6c (nightly, model command-a-03-2025) has ended with the status failed. The API's reason: record 7 is \"too long\" & empty"
+	cases = append(cases, renderedCase{
+		name: "a batch failed for a reason",
+		firing: []alert{{
+			Labels: map[string]string{"alertname": "CohereBatchFailed", "severity": "critical", "resource": "batches", "batch_id": "2f6c"},
+			Annotations: map[string]string{
+				"summary": "Cohere batch 2f6c failed", "description": reason, "runbook_url": runbookURL + "#coherebatchfailed",
+			},
+		}},
+		want: []string{"[FIRING] Cohere batch 2f6c failed\n" + reason + "\n\n" +
+			"What to do: " + runbookURL + "#coherebatchfailed\nSilence, and all alerts: http://localhost:9093/#/alerts"},
+	})
 	var outage renderedCase
 	outage.name = "12 that cannot be fetched"
 	text := "[FIRING] Cohere embed job ebd-01 cannot be fetched and 11 more\n"
