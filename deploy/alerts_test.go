@@ -52,9 +52,9 @@ func makeRules(t *testing.T, file string) []byte {
 		"runbook": func(alert string) string { return runbookURL + "#" + strings.ToLower(alert) },
 		"title":   func(word string) string { return strings.ToUpper(word[:1]) + word[1:] },
 		"plus":    func(a, b int) int { return a + b },
-		// of is the query of an alert's text, in which {} stands for the alert's job.
+		// of is the query of an alert's text, in which @job selects the alert's job.
 		"of": func(k kind, expr string) string {
-			expr = strings.ReplaceAll(expr, "{}", "{account=%[1]q,"+k.ID+"=%[2]q}")
+			expr = strings.ReplaceAll(expr, "@job", "account=%[1]q,"+k.ID+"=%[2]q")
 			return fmt.Sprintf("query (printf %q $labels.account $labels.%s)", expr, k.ID)
 		},
 		"dict": func(pairs ...any) map[string]any {
