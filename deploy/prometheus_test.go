@@ -167,12 +167,24 @@ func TestPrometheusRules(t *testing.T) {
 var swapKinds = func() *strings.Replacer {
 	var both []string
 	for _, words := range [][2]string{
-		{"embed_job_billed_input_tokens", "batch_input_tokens"}, {"embed_job_billed_output_tokens", "batch_output_tokens"},
+		{"embed_job_billed_input_tokens", "batch_input_tokens"},
+		{"embed_job_billed_output_tokens", "batch_output_tokens"},
 		{"job_id", "batch_id"},
-		{"embed_jobs", "batches"}, {"embed jobs", "batches"}, {"embedjobsfailing", "batchesfailing"}, {"EmbedJobs", "Batches"},
-		{"embed_job", "batch"}, {"embed job", "batch"}, {"embedjob", "batch"}, {"EmbedJob", "Batch"}, {"Embed job", "Batch"},
-		{"processing", "queued"}, {"Processing", "Queued"}, {`"complete"`, `"completed"`},
-		{"cancelling", "canceling"}, {"Cancelling", "Canceling"}, {"cancelled", "canceled"},
+		{"embed_jobs", "batches"},
+		{"embed jobs", "batches"},
+		{"embedjobsfailing", "batchesfailing"},
+		{"EmbedJobs", "Batches"},
+		{"embed_job", "batch"},
+		{"embed job", "batch"},
+		{"embedjob", "batch"},
+		{"EmbedJob", "Batch"},
+		{"Embed job", "Batch"},
+		{"processing", "queued"},
+		{"Processing", "Queued"},
+		{`"complete"`, `"completed"`},
+		{"cancelling", "canceling"},
+		{"Cancelling", "Canceling"},
+		{"cancelled", "canceled"},
 	} {
 		both = append(both, words[0], words[1], words[1], words[0])
 	}
