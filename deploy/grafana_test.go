@@ -86,6 +86,29 @@ func (d grafanaDashboard) panels() (all []grafanaPanel) {
 	return all
 }
 
+// queries is how many a refresh sends, with every row opened or as they are at
+// first.
+func (d grafanaDashboard) queries(opened bool) (n int) {
+	panels := d.Panels
+	if opened {
+		panels = d.panels()
+	}
+	for _, p := range panels {
+		n += len(p.Targets)
+	}
+	for _, a := range d.Annotations.List {
+		if a.Expr != "" {
+			n++
+		}
+	}
+	for _, v := range d.Templating.List {
+		if v.Type == "query" {
+			n++
+		}
+	}
+	return n
+}
+
 var theDataSource = grafanaSource{Type: "prometheus", UID: "${datasource}"}
 
 func TestDashboardPanels(t *testing.T) {

@@ -179,6 +179,8 @@ func TestScalingFigures(t *testing.T) {
 	if refresh >= scrape {
 		t.Error("every other scrape would find nothing to fetch")
 	}
+	d, _ := readDashboard(t)
+	states("is %d queries, and %d more while the batches' row is open", d.queries(false), d.queries(true)-d.queries(false))
 	states("the %d jobs of an account in `get` mode cost a pair %d requests a minute", budget, 2*budget)
 }
 
