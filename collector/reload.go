@@ -52,9 +52,9 @@ func (r *Reloader) Run(ctx context.Context, hangup <-chan os.Signal) {
 	for {
 		select {
 		case <-hangup:
-			_ = r.reload() // it logs what goes wrong
+			_ = r.reload() //nolint:contextcheck // accounts outlive their reload; it logs what goes wrong
 		case done := <-r.requests:
-			done <- r.reload()
+			done <- r.reload() //nolint:contextcheck // as above
 		case <-ctx.Done():
 			return
 		}

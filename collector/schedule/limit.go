@@ -188,7 +188,7 @@ func (l *limit) refused(p *permit, clock uint64, now time.Time, retryAfter time.
 	wait = min(retryAfter, maxRetryAfter)
 	if retryAfter <= 0 {
 		wait = min(minBackOff<<min(l.refusals, 5), maxBackOff)
-		wait += rand.N(wait / 10) // so that exporters of one key do not come back together
+		wait += rand.N(wait / 10) //nolint:gosec // a guess does no harm; so that exporters of one key do not come back together
 	}
 	l.refusals++
 	l.closed, l.opens = clock, now.Add(wait)

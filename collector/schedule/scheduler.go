@@ -226,7 +226,7 @@ func (s *Scheduler) WaitFor(ctx context.Context, due func(Pass) []Wish, look fun
 // complete sends what is due in a pass, until there is nothing that may be sent
 // or ctx ends.
 func (s *Scheduler) complete(ctx context.Context, p *pass) {
-	for ctx.Err() == nil && s.plan(p) {
+	for ctx.Err() == nil && s.plan(p) { //nolint:contextcheck // a request outlives the scrape that it began for
 		s.mu.Unlock()
 		select {
 		case <-p.done:

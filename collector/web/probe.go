@@ -19,7 +19,7 @@ func (o Options) probe() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		ctx, cancel := o.deadline(r)
+		ctx, cancel := o.deadline(r.Context(), r.Header)
 		defer cancel()
 		job, err := o.Set.Probe(ctx, query.Get("account"), parameter, query.Get(parameter))
 		if err != nil {

@@ -108,7 +108,7 @@ func (o Options) metrics() http.Handler {
 		case r.URL.Query().Get("jobs") == "0":
 			serve(o.Own)
 		default:
-			ctx, cancel := o.deadline(r)
+			ctx, cancel := o.deadline(r.Context(), r.Header)
 			defer cancel()
 			serve(Everything(o.Set.Collector(ctx), o.Own))
 		}
@@ -128,8 +128,8 @@ func (o Options) expose(w http.ResponseWriter, r *http.Request, g prometheus.Gat
 }
 
 // deadline returns the context of a scrape, which ends in time to answer it.
-func (o Options) deadline(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout(r.Header, o.TimeoutOffset))
+func (o Options) deadline(ctx context.Context, h http.Header) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout(h, o.TimeoutOffset))
 	stop := context.AfterFunc(o.Ending, cancel)
 	return ctx, func() { stop(); cancel() }
 }
