@@ -354,7 +354,7 @@ func TestExampleConfiguration(t *testing.T) {
 }
 
 func TestLinks(t *testing.T) {
-	for _, path := range append(glob(t, "*.md"), readme) {
+	for _, path := range append(glob(t, "*.md"), readme, securityFile, contributingFile) {
 		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(readFile(t, path)), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
