@@ -36,9 +36,11 @@ func (f *fake) call(id string) *call {
 func (f *fake) inFlight() string {
 	synctest.Wait()
 	var ids []string
-	for _, c := range f.calls {
-		ids = append(ids, c.task.ID)
-	}
+	f.Do(func() {
+		for _, c := range f.calls {
+			ids = append(ids, c.task.ID)
+		}
+	})
 	return strings.Join(ids, " ")
 }
 
