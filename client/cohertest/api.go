@@ -33,13 +33,15 @@ type API struct {
 	compress atomic.Bool
 	errors   atomic.Uint64 // numbers the error answers
 
-	mu    sync.Mutex // guards the users, and everything inside them
-	users map[string]*User
+	mu          sync.Mutex // guards the users, and everything inside them
+	users       map[string]*User
+	keepHistory bool
 
 	recording     sync.Mutex // guards the rest
 	requests      []*Request
 	keep          int
 	inFlight, max int
+	observe       func(*Request)
 }
 
 // New returns an API without users, which answers every request with 401.
@@ -53,7 +55,8 @@ func (a *API) AddUser(key string) *User {
 	u := &User{
 		api:     a,
 		jobs:    make(map[string]*entry),
-		batches: batches{byID: make(map[string]*Batch)},
+		history: make(history[Job]),
+		batches: batches{byID: make(map[string]*Batch), history: make(history[Batch])},
 		faults:  make(map[string]Fault),
 	}
 	u.SetKey(key)
@@ -76,6 +79,9 @@ type Request struct {
 	Path     string      // escaped, as sent
 	Query    string      // escaped, as sent
 	Status   int         // of the answer; 0 if there was none (yet)
+	Ended    time.Time   // just before the client has the last of the answer; zero: not yet
+	Proper   bool        // the answer is the API's own, and no error
+	More     bool        // it is a page of a list that is not the last
 }
 
 // Requests returns a copy of everything asked so far, in order of arrival.
@@ -107,6 +113,16 @@ func (a *API) KeepRequests(n int) {
 	defer a.recording.Unlock()
 
 	a.keep = n
+}
+
+// Observe has f called with every request twice: when it has arrived, and when it has
+// ended, which is before the client can know. The request is the same one, and f's to
+// read until it returns. Calls do not overlap; f must not call the API's methods.
+func (a *API) Observe(f func(*Request)) {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+
+	a.observe = f
 }
 
 // MaxConcurrent returns the greatest number of requests that were in flight at once. One
@@ -162,7 +178,7 @@ func (a *API) answer(w http.ResponseWriter, e *exchange, r *http.Request, u *Use
 			PageToken: query.Get("page_token"),
 			query:     query,
 			user:      u,
-			reused:    e.reused,
+			exchange:  e,
 		}
 		if fault := u.fault(c); fault != nil {
 			fault(w, r, c)
@@ -299,6 +315,9 @@ func (a *API) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	a.requests = append(a.requests, request)
 	a.inFlight++
 	a.max = max(a.max, a.inFlight)
+	if a.observe != nil {
+		a.observe(request)
+	}
 	return &exchange{ResponseWriter: w, api: a, request: request}
 }
 
@@ -319,6 +338,20 @@ func (e *exchange) finish() {
 	e.api.recording.Lock()
 	defer e.api.recording.Unlock()
 	e.api.inFlight--
+	e.request.Ended = time.Now()
+	if e.api.observe != nil {
+		e.api.observe(e.request)
+	}
+}
+
+// noteProper notes that the API's own answer is written to w, unless a fault is to spoil it.
+func (e *exchange) noteProper(w http.ResponseWriter, more bool) {
+	if _, spoiled := w.(*recorder); spoiled {
+		return
+	}
+	e.api.recording.Lock()
+	defer e.api.recording.Unlock()
+	e.request.Proper, e.request.More = true, more
 }
 
 func (e *exchange) WriteHeader(code int) {

@@ -416,11 +416,14 @@ func TestRequests(t *testing.T) {
 		if got[i].Time.IsZero() || i > 0 && got[i].Time.Before(got[i-1].Time) {
 			t.Errorf("time of request %d: got %v", i, got[i].Time)
 		}
-		got[i].Time, got[i].Header = time.Time{}, nil
+		if got[i].Ended.Before(got[i].Time) {
+			t.Errorf("end of request %d: got %v", i, got[i].Ended)
+		}
+		got[i].Time, got[i].Ended, got[i].Header = time.Time{}, time.Time{}, nil
 	}
 	for i, want := range []cohertest.Request{
 		{Resource: "embed_jobs", Endpoint: "get", ID: "a/b", Key: "wrong", Path: "/v1/embed-jobs/a%2Fb", Status: 401},
-		{Resource: "embed_jobs", Endpoint: "list", Key: key, Path: "/v1/embed-jobs", Query: "x=y", Status: 200},
+		{Resource: "embed_jobs", Endpoint: "list", Key: key, Path: "/v1/embed-jobs", Query: "x=y", Status: 200, Proper: true},
 		{Key: key, Path: "/v2/chat", Status: 404},
 	} {
 		if fmt.Sprint(got[i]) != fmt.Sprint(want) {

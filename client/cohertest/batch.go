@@ -64,7 +64,8 @@ const (
 // batches are a user's. They are guarded by the API's mu.
 type batches struct {
 	byID          map[string]*Batch // never changed, only replaced
-	order         []string          // of the list: as added
+	history       history[Batch]
+	order         []string // of the list: as added
 	pageSize      int
 	withoutTokens bool
 	window        window
@@ -86,6 +87,7 @@ func (u *User) AddBatches(batches ...Batch) {
 			u.batches.order = append(u.batches.order, b.ID)
 		}
 		u.batches.byID[b.ID] = &b
+		u.batches.history.note(u.api, b.ID, &b)
 	}
 }
 
@@ -104,6 +106,7 @@ func (u *User) UpdateBatch(id string, change func(*Batch)) {
 	b.ID = id
 	b.setDefaults(time.Now())
 	u.batches.byID[id] = &b
+	u.batches.history.note(u.api, id, &b)
 }
 
 // RemoveBatches removes batches, which the API itself never does.
@@ -113,6 +116,7 @@ func (u *User) RemoveBatches(ids ...string) {
 
 	for _, id := range ids {
 		delete(u.batches.byID, id)
+		u.batches.history.note(u.api, id, nil)
 	}
 	u.batches.order = slices.DeleteFunc(u.batches.order, func(id string) bool {
 		_, ok := u.batches.byID[id]

@@ -16,5 +16,8 @@
 // from the time by [Job.Script]; batches have [User.AddBatches] and the like. How the
 // API misbehaves is set with [User.Fail]; it answers in gzip after [API.Compress].
 //
+// What became of it all is told by [API.Requests] and [API.Observe], and by
+// [User.History] after [API.KeepHistory].
+//
 // All methods may be called from several goroutines, also while requests are in flight.
 package cohertest

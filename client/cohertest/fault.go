@@ -177,7 +177,7 @@ func Reset(w http.ResponseWriter, _ *http.Request, _ *Call) {
 // HTTP/1.1, net/http silently sends such a request again. It needs a server of this
 // package to know one connection from another.
 func ResetReused(w http.ResponseWriter, r *http.Request, c *Call) {
-	if c.reused {
+	if c.exchange.reused {
 		Reset(w, r, c)
 		return
 	}

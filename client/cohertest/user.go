@@ -17,6 +17,7 @@ type User struct {
 	key         string
 	jobs        map[string]*entry
 	order       []string // of the list: as added
+	history     history[Job]
 	faults      map[string]Fault
 	window      window
 	withoutMeta bool
@@ -49,6 +50,7 @@ func (u *User) Add(jobs ...Job) {
 			u.order = append(u.order, e.job.ID)
 		}
 		u.jobs[e.job.ID] = e
+		u.history.note(u.api, e.job.ID, &e.job)
 	}
 }
 
@@ -76,7 +78,9 @@ func (u *User) Update(id string, change func(*Job)) {
 	j.Warnings = slices.Clone(j.Warnings)
 	change(&j)
 	j.ID = id
-	u.jobs[id] = newEntry(j, time.Now())
+	e = newEntry(j, time.Now())
+	u.jobs[id] = e
+	u.history.note(u.api, id, &e.job)
 }
 
 // Remove removes jobs: they are not found any longer, and not listed.
@@ -86,6 +90,7 @@ func (u *User) Remove(ids ...string) {
 
 	for _, id := range ids {
 		delete(u.jobs, id)
+		u.history.note(u.api, id, nil)
 	}
 	u.order = slices.DeleteFunc(u.order, func(id string) bool {
 		_, ok := u.jobs[id]
@@ -184,9 +189,9 @@ type Call struct {
 	ID        string // of the job
 	PageToken string // of the page of a list
 
-	query  url.Values
-	user   *User
-	reused bool
+	query    url.Values
+	user     *User
+	exchange *exchange
 }
 
 // Jobs returns what the proper answer would hold now: the embed job asked for, if the
@@ -205,11 +210,17 @@ func (c *Call) Jobs() []Job {
 func (c *Call) Answer(w http.ResponseWriter) {
 	if c.Resource == Batches {
 		page, next := c.page()
+		if c.List || len(page) > 0 {
+			c.exchange.noteProper(w, next != "")
+		}
 		c.AnswerWithBatches(w, next, page...)
 		return
 	}
 	now := time.Now()
 	entries, withoutMeta := c.user.entries(c)
+	if c.List || len(entries) > 0 {
+		c.exchange.noteProper(w, false)
+	}
 	texts := func(yield func(text, bool) bool) {
 		var scratch []byte
 		for _, e := range entries {
