@@ -19,12 +19,12 @@ type DemoUser struct {
 // with records missing, one that is queued for 20 seconds completes after 3 minutes, one
 // that is being canceled is canceled after 2.
 //
-// A demonstration may run for long: the API keeps only the newest requests.
+// A demonstration may run for long: the API keeps no requests but the newest.
 func Demo(a *API, key string, start time.Time) DemoUser {
 	u := DemoUser{a.AddUser(key), map[string][]string{}}
 	u.Limit(Limit{Requests: 50, Per: time.Minute})
 	u.LimitBatches(Limit{Requests: 500, Per: time.Minute})
-	a.KeepRequests(1000)
+	a.KeepRequests(1)
 	for _, j := range demoJobs(start) {
 		u.Add(j)
 		u.IDs[EmbedJobs] = append(u.IDs[EmbedJobs], j.ID)

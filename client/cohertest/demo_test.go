@@ -203,6 +203,20 @@ func TestDemoBatches(t *testing.T) {
 	})
 }
 
+// What a demonstration keeps would look like a leak of the exporter around it.
+func TestDemoKeepsNoRequests(t *testing.T) {
+	api := cohertest.New()
+	cohertest.Demo(api, key, time.Now())
+	server := api.StartInMemory()
+	defer server.Close()
+	for range 50 {
+		mustGet(t, server, key, batches)
+	}
+	if got := len(api.Requests()); got > 2 {
+		t.Errorf("got %d requests", got)
+	}
+}
+
 // The demonstration limits as Cohere does.
 func TestDemoLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
