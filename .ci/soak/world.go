@@ -27,6 +27,7 @@ const timeout = 2 * time.Second
 // jobs, and the configuration.
 type world struct {
 	dir      string
+	start    time.Time
 	secret   string // part of every key
 	api      *cohertest.API
 	plain    *cohertest.Server
@@ -99,6 +100,7 @@ func newWorld(dir string, seed uint64, found *findings) (*world, error) {
 	_, _ = rand.Read(random) // never fails
 	w := &world{
 		dir:      dir,
+		start:    time.Now(),
 		secret:   hex.EncodeToString(random),
 		api:      cohertest.New(),
 		reloads:  &reloads{},
@@ -217,6 +219,10 @@ func (w *world) misbehave(a *account, r *resource) {
 		all = cohertest.AllBatches
 	}
 	a.user.Fail(all, func(rw http.ResponseWriter, req *http.Request, c *cohertest.Call) {
+		if w.down(a) {
+			cohertest.Status(http.StatusServiceUnavailable, "down for maintenance")(rw, req, c)
+			return
+		}
 		w.mu.Lock()
 		x := w.rng.Float64()
 		w.mu.Unlock()
@@ -228,6 +234,13 @@ func (w *world) misbehave(a *account, r *resource) {
 		}
 		c.Answer(rw)
 	})
+}
+
+// down reports whether the API answers nothing of an account: now and then for
+// two seconds, one account after the other.
+func (w *world) down(a *account) bool {
+	slot := int(time.Since(w.start)/(2*time.Second)) % (len(w.accounts) + 3)
+	return slot > 0 && slot <= len(w.accounts) && w.accounts[slot-1] == a
 }
 
 // newJob gives an account one more job. Of the first ones some are settled.
