@@ -30,12 +30,14 @@ type attempt struct {
 	proper         bool      // the answer was the API's own, and no error
 	more           bool      // it was a page of a list, and not the last
 	first          time.Time // when the first page of that list arrived
+
+	// Of one that since returns:
+	sure bool // the exporter knows of it when the scrape begins, and no reload made it forget it
 }
 
 func (a *attempt) worked() bool { return a.proper && !a.more }
 
-// over reports whether it had ended before a time.
-func (a *attempt) over(before time.Time) bool { return !a.ended.IsZero() && a.ended.Before(before) }
+func (a *attempt) failed() bool { return !a.proper && a.status != http.StatusTooManyRequests }
 
 // attempts is the API's own record of requests.
 type attempts struct {
@@ -111,21 +113,53 @@ func (as *attempts) prune(list []*attempt) []*attempt {
 	return list
 }
 
-// since returns the attempts for a task in order of arrival, from the last one
-// on that worked, was over at a time, and was surely not forgotten by a reload:
-// what was before it has no consequences.
-func (as *attempts) since(t task, began time.Time) []attempt {
+// until returns the attempts for a task that arrived until a scrape ended, in
+// order of arrival: from the last sure one on that worked, since what was before
+// it has no consequences.
+func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
-	attempts := make([]attempt, 0, 4)
-	for _, a := range slices.Backward(as.byTask[t]) {
-		attempts = append(attempts, *a)
-		if a.worked() && a.over(began) && !as.reloads.during(a.arrived, a.ended) {
+	list := as.byTask[t]
+	for i, a := range slices.Backward(list) {
+		if a.arrived.After(scrape.ended) {
+			continue
+		}
+		at := *a
+		at.sure = as.sure(list, i, scrape)
+		attempts = append(attempts, at)
+		if at.sure && at.worked() {
 			break
 		}
 	}
 	slices.Reverse(attempts)
 	return attempts
+}
+
+// sure reports whether the exporter knows of an attempt when a scrape begins, or
+// waits for it. That is when it was over before. If it got no answer and there is
+// a next one, that may be its repetition by net/http, and both be one attempt. A
+// reload may have it forgotten, if it comes between when the request was prepared
+// and when its answer was processed: before the next one, and within the timeout
+// of when the API saw it, with time for a busy machine.
+func (as *attempts) sure(list []*attempt, i int, scrape *answer) bool {
+	a := list[i]
+	if a.ended.IsZero() || !a.ended.Before(scrape.began) {
+		return false
+	}
+	from, to := a.arrived.Add(-2*timeout), a.ended.Add(2*timeout)
+	if i > 0 && list[i-1].ended.After(from) {
+		from = list[i-1].ended
+	}
+	if i+1 < len(list) {
+		next := list[i+1]
+		if a.status == 0 && (next.status == http.StatusTooManyRequests || next.ended.IsZero()) {
+			return false
+		}
+		if next.arrived.Before(to) {
+			to = next.arrived
+		}
+	}
+	return !as.reloads.during(from, to)
 }
 
 // window is a budget, and what was used of it: so many requests in any minute.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +25,7 @@ const (
 	scrapers       = 4
 	scrapesASecond = 50 // of all scrapers
 	scrapeTimeout  = 10 * time.Second
-	scrapesAtOnce  = 4 // of each scraper; those due beyond are left out
+	scrapesAtOnce  = 8 // of each scraper; those due beyond are left out
 	probesASecond  = 4
 	pagesASecond   = 2
 )
@@ -57,6 +56,7 @@ func newLoad(w *world, e *exporter, found *findings) *load {
 
 // run loads the exporter until ctx ends.
 func (l *load) run(ctx context.Context) {
+	l.sample()
 	answers := make(chan *answer, 16) // a slow judge slows the load down
 	var judging, asking sync.WaitGroup
 	judging.Go(func() { l.judgeAll(answers) })
@@ -104,6 +104,22 @@ func (l *load) run(ctx context.Context) {
 	asking.Wait()
 	close(answers)
 	judging.Wait()
+	l.quiet()
+}
+
+// quiet waits until the exporter has no goroutines but for its open files, two for
+// each connection, and a few of its own.
+func (l *load) quiet() {
+	const few = 30
+	var own map[string]float64
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		own, err = l.own()
+		if err == nil && own["go_goroutines"] <= 2*own["process_open_fds"]+few {
+			return
+		}
+	}
+	l.found.add("growth", "after the end there are %.0f goroutines and %.0f open files: %v", own["go_goroutines"], own["process_open_fds"], err)
 }
 
 // every calls f at a steady rate until ctx ends. What a slow f misses is left
@@ -429,10 +445,10 @@ func (s *samples) tell(from, to time.Duration) string {
 }
 
 // report prints what happened, and finds out whether the exporter grew.
-func (l *load) report(w io.Writer, duration time.Duration) {
+func (l *load) report(w io.Writer) {
 	took := l.samples.times[len(l.samples.times)-1]
 	fmt.Fprintf(w, "%d scrapes, %.1f a second of %d offered, slowest %.2f s, %d late; %d probes, %d pages, %d MiB\n",
-		l.count["/metrics"], float64(l.count["/metrics"])/duration.Seconds(), scrapesASecond, l.slowest["/metrics"].Seconds(), l.late,
+		l.count["/metrics"], float64(l.count["/metrics"])/took.Seconds(), scrapesASecond, l.slowest["/metrics"].Seconds(), l.late,
 		l.count["/probe"], l.count["/jobs"]+l.count["/"], l.bytes>>20)
 	j := l.judge
 	fmt.Fprintf(w, "%d expositions judged: %d jobs, %d with values, %d up; %d reloads, %d lines of log\n",
@@ -461,5 +477,4 @@ func (l *load) report(w io.Writer, duration time.Duration) {
 			l.found.add("growth", "%s: %.0f, after %.0f", name, after, before)
 		}
 	}
-	_ = os.Stdout.Sync()
 }

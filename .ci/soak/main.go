@@ -15,7 +15,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -62,10 +64,12 @@ func soak(binary string, duration time.Duration, seed uint64) (*findings, error)
 	defer exporter.kill()
 
 	l := newLoad(w, exporter, found)
-	ctx, stop := context.WithTimeout(context.Background(), duration)
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, cancel := context.WithTimeout(interrupted, duration)
+	defer cancel()
 	l.run(ctx)
 	exporter.end()
-	l.report(os.Stdout, duration)
+	l.report(os.Stdout)
 	return found, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -262,19 +263,12 @@ func (j *judge) forget() {
 	}
 }
 
-// attempts returns the latest for a job or list, up to the end of the scrape, in
-// order of arrival.
+// attempts returns the latest that tell of a job or list, in order of arrival. A
+// list that worked while there was no such job does not tell of it.
 func (j *judge) attempts(a *answer, t task) []attempt {
-	attempts := j.world.attempts.since(t, a.began)
-	return slices.DeleteFunc(attempts, func(at attempt) bool { return at.arrived.After(a.ended) })
-}
-
-// all is attempts with those of the list that tells of a job. One that worked
-// while there was no such job does not.
-func (j *judge) all(a *answer, t task) []attempt {
-	attempts := j.attempts(a, t)
+	attempts := j.world.attempts.until(t, a)
 	if _, r := j.world.find(t); t.id != "" && r.list {
-		for _, at := range j.attempts(a, t.list()) {
+		for _, at := range j.world.attempts.until(t.list(), a) {
 			if !at.proper || len(j.between(t, at.first, at.ended)) > 0 {
 				attempts = append(attempts, at)
 			}
@@ -284,35 +278,22 @@ func (j *judge) all(a *answer, t task) []attempt {
 	return attempts
 }
 
-// failed returns the attempts that surely failed and were over when the scrape
-// began, and so were known to it. One without an answer may have been sent once
-// more; one during a reload may have been forgotten by it.
-func (j *judge) failed(a *answer, attempts []attempt) (failed []attempt) {
-	for i, at := range attempts {
-		again := at.status == 0 && i+1 < len(attempts) && (attempts[i+1].status == 429 || attempts[i+1].ended.IsZero())
-		if at.over(a.began) && !at.proper && at.status != 429 && !again && !j.world.reloads.during(at.arrived, at.ended) {
-			failed = append(failed, at)
-		}
-	}
-	return failed
-}
-
-// backed reports whether an attempt since a time worked, and none failed after.
+// backed reports whether an attempt since a time worked, and surely none failed
+// after.
 func (j *judge) backed(a *answer, t task, since time.Time) bool {
-	attempts := j.all(a, t)
-	failed := j.failed(a, attempts)
+	attempts := j.attempts(a, t)
 	return slices.ContainsFunc(attempts, func(good attempt) bool {
-		return good.worked() && !good.arrived.Before(since) && !slices.ContainsFunc(failed, func(bad attempt) bool {
-			return bad.arrived.After(good.ended)
+		return good.worked() && !good.arrived.Before(since) && !slices.ContainsFunc(attempts, func(bad attempt) bool {
+			return bad.sure && bad.failed() && bad.arrived.After(good.ended)
 		})
 	})
 }
 
-// gone reports whether the job was not found after it was last.
+// gone reports whether the job was surely not found after it was last.
 func (j *judge) gone(a *answer, t task) bool {
-	attempts := j.all(a, t)
-	return slices.ContainsFunc(j.failed(a, attempts), func(bad attempt) bool {
-		return bad.status == 404 && !slices.ContainsFunc(attempts, func(good attempt) bool {
+	attempts := j.attempts(a, t)
+	return slices.ContainsFunc(attempts, func(bad attempt) bool {
+		return bad.sure && bad.status == http.StatusNotFound && !slices.ContainsFunc(attempts, func(good attempt) bool {
 			return good.worked() && good.ended.After(bad.arrived)
 		})
 	})
@@ -323,28 +304,24 @@ var notAsked = []string{"over_budget", "rate_limited", "timeout"}
 
 // explained reports whether there is a cause for a reason.
 func (j *judge) explained(a *answer, t task, r *resource, s *shown, reason string) bool {
-	if j.failedFor(a, j.attempts(a, t), reason) || r.list && j.failedFor(a, j.attempts(a, t.list()), reason) {
-		return true
-	}
-	if reason == "timeout" { // the client may give up what the API answers
-		return true
-	}
 	unknown := s.lastSuccess == nil || len(s.values) == 0
-	return slices.Contains(notAsked, reason) && unknown
+	return reason == "timeout" || // the client may give up what the API answers
+		unknown && slices.Contains(notAsked, reason) ||
+		failedFor(j.world.attempts.until(t, a), reason) ||
+		r.list && failedFor(j.world.attempts.until(t.list(), a), reason)
 }
 
 // failedFor reports whether an attempt that may have been the last to be known
 // failed for a reason.
-func (j *judge) failedFor(a *answer, attempts []attempt, reason string) bool {
+func failedFor(attempts []attempt, reason string) bool {
 	for i, at := range attempts {
+		if at.ended.IsZero() {
+			return true // for any
+		}
 		followed := slices.ContainsFunc(attempts[i+1:], func(next attempt) bool {
-			return !at.ended.IsZero() && next.arrived.After(at.ended) &&
-				(next.worked() || next.status != 429 && !next.proper) &&
-				next.over(a.began) && !j.world.reloads.during(next.arrived, next.ended)
+			return next.sure && (next.worked() || next.failed()) && next.arrived.After(at.ended)
 		})
-		switch {
-		case followed || at.proper:
-		case at.ended.IsZero(), at.reason() == reason:
+		if !followed && !at.proper && at.reason() == reason {
 			return true
 		}
 	}
@@ -353,7 +330,7 @@ func (j *judge) failedFor(a *answer, attempts []attempt, reason string) bool {
 
 // history tells of the latest attempts.
 func (j *judge) history(a *answer, t task) string {
-	attempts := j.all(a, t)
+	attempts := j.attempts(a, t)
 	if len(attempts) == 0 {
 		return "there was none"
 	}
