@@ -138,18 +138,15 @@ func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
 // sure reports whether the exporter knows of an attempt when a scrape begins, or
 // waits for it. That is when it was over before. If it got no answer and there is
 // a next one, that may be its repetition by net/http, and both be one attempt. A
-// reload may have it forgotten, if it comes between when the request was prepared
-// and when its answer was processed: before the next one, and within the timeout
-// of when the API saw it, with time for a busy machine.
+// reload may have it forgotten, if it comes between when the request was prepared,
+// which is less than the timeout before the API saw it, and when its answer was
+// processed.
 func (as *attempts) sure(list []*attempt, i int, scrape *answer) bool {
 	a := list[i]
 	if a.ended.IsZero() || !a.ended.Before(scrape.began) {
 		return false
 	}
-	from, to := a.arrived.Add(-2*timeout), a.ended.Add(2*timeout)
-	if i > 0 && list[i-1].ended.After(from) {
-		from = list[i-1].ended
-	}
+	from, to := a.arrived.Add(-timeout), a.ended.Add(timeout)
 	if i+1 < len(list) {
 		next := list[i+1]
 		if a.status == 0 && (next.status == http.StatusTooManyRequests || next.ended.IsZero()) {

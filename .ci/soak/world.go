@@ -237,10 +237,10 @@ func (w *world) misbehave(a *account, r *resource) {
 }
 
 // down reports whether the API answers nothing of an account: now and then for
-// two seconds, one account after the other.
+// three seconds, one account after the other, those with lists first.
 func (w *world) down(a *account) bool {
-	slot := int(time.Since(w.start)/(2*time.Second)) % (len(w.accounts) + 3)
-	return slot > 0 && slot <= len(w.accounts) && w.accounts[slot-1] == a
+	slot := int(time.Since(w.start)/(3*time.Second)) % (len(w.accounts) + 3)
+	return slot > 0 && slot <= len(w.accounts) && w.accounts[2*slot%len(w.accounts)] == a
 }
 
 // newJob gives an account one more job. Of the first ones some are settled.
