@@ -31,11 +31,22 @@ type attempt struct {
 	more           bool      // it was a page of a list, and not the last
 	first          time.Time // when the first page of that list arrived
 
-	// Of one that since returns:
-	sure bool // the exporter knows of it when the scrape begins, and no reload made it forget it
+	// Of one that until returns:
+	ofList bool // the list was asked for
+	sure   bool // the exporter knows of it when the scrape begins, and no reload made it forget it
 }
 
 func (a *attempt) worked() bool { return a.proper && !a.more }
+
+// after reports whether an attempt surely came after another: it was prepared,
+// at most the timeout before the API saw it, when the other one's answer had been
+// processed. Of one task that needs no time.
+func (a *attempt) after(other attempt) bool {
+	if a.ofList == other.ofList {
+		return a.arrived.After(other.ended)
+	}
+	return a.arrived.Sub(other.ended) > 2*timeout
+}
 
 func (a *attempt) failed() bool { return !a.proper && a.status != http.StatusTooManyRequests }
 
@@ -125,6 +136,7 @@ func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
 			continue
 		}
 		at := *a
+		at.ofList = t.id == ""
 		at.sure = as.sure(list, i, scrape)
 		attempts = append(attempts, at)
 		if at.sure && at.worked() {
@@ -136,28 +148,27 @@ func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
 }
 
 // sure reports whether the exporter knows of an attempt when a scrape begins, or
-// waits for it. That is when it was over before. If it got no answer and there is
-// a next one, that may be its repetition by net/http, and both be one attempt. A
+// waits for it. That is when it was over before. One without an answer that is not
+// the last may have been repeated by net/http, and then only the next one counts. A
 // reload may have it forgotten, if it comes between when the request was prepared,
 // which is less than the timeout before the API saw it, and when its answer was
 // processed.
 func (as *attempts) sure(list []*attempt, i int, scrape *answer) bool {
 	a := list[i]
-	if a.ended.IsZero() || !a.ended.Before(scrape.began) {
+	if a.ended.IsZero() || !a.ended.Before(scrape.began) || a.status == 0 && i+1 < len(list) {
 		return false
 	}
-	from, to := a.arrived.Add(-timeout), a.ended.Add(timeout)
-	if i+1 < len(list) {
-		next := list[i+1]
-		if a.status == 0 && (next.status == http.StatusTooManyRequests || next.ended.IsZero()) {
-			return false
-		}
-		if next.arrived.Before(to) {
-			to = next.arrived
-		}
+	to := a.ended.Add(timeout)
+	if i+1 < len(list) && list[i+1].arrived.Before(to) {
+		to = list[i+1].arrived
 	}
-	return !as.reloads.during(from, to)
+	return !as.reloads.during(a.arrived.Add(-timeout), to)
 }
+
+// surely is how many requests come within to be too many in a minute. The exporter
+// counts them when they are written, and the API when it reads them: the first may
+// be read later than the last, by as much as the machine is busy.
+const surely = 50 * time.Second
 
 // window is a budget, and what was used of it: so many requests in any minute.
 type window struct {
@@ -178,7 +189,7 @@ func (w *window) count(now time.Time, found *findings) {
 		if w.tightest == 0 || within < w.tightest {
 			w.tightest = within
 		}
-		if within < time.Minute {
+		if within < surely {
 			found.add("budget", "%s: %d requests within %s, %d a minute are allowed", w.task, w.budget+1, within, w.budget)
 		}
 		w.arrived = slices.Delete(w.arrived, 0, 1)

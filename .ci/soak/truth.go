@@ -23,7 +23,8 @@ import (
 //   - up is 1 only if values are shown, and an attempt since last_success worked
 //     that no failure followed. A failure followed if its request arrived after
 //     that attempt had ended, and had ended itself before the scrape began: then
-//     the exporter knows, or waits for it.
+//     the exporter knows, or waits for it. A list and a request for a job in it may
+//     be in flight together, and then be known in either order.
 //   - up is 0 with one reason of the contract's: that of a failure that may have
 //     been the last attempt; or, if nothing is known or it is too old, that nobody
 //     could ask.
@@ -284,7 +285,7 @@ func (j *judge) backed(a *answer, t task, since time.Time) bool {
 	attempts := j.attempts(a, t)
 	return slices.ContainsFunc(attempts, func(good attempt) bool {
 		return good.worked() && !good.arrived.Before(since) && !slices.ContainsFunc(attempts, func(bad attempt) bool {
-			return bad.sure && bad.failed() && bad.arrived.After(good.ended)
+			return bad.sure && bad.failed() && bad.after(good)
 		})
 	})
 }
@@ -294,7 +295,7 @@ func (j *judge) gone(a *answer, t task) bool {
 	attempts := j.attempts(a, t)
 	return slices.ContainsFunc(attempts, func(bad attempt) bool {
 		return bad.sure && bad.status == http.StatusNotFound && !slices.ContainsFunc(attempts, func(good attempt) bool {
-			return good.worked() && good.ended.After(bad.arrived)
+			return good.worked() && !bad.after(good)
 		})
 	})
 }

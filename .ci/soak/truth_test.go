@@ -186,6 +186,7 @@ func TestTruth(t *testing.T) {
 		}, nil},
 		"values after a 404": {func(s *scene) {
 			last, state := s.ask(), s.state()
+			time.Sleep(time.Second)
 			s.user.Remove(ebd1.id)
 			s.ask()
 			time.Sleep(time.Second)
@@ -211,9 +212,16 @@ func TestTruth(t *testing.T) {
 			for range 10 {
 				s.ask()
 			}
-			time.Sleep(time.Minute - time.Nanosecond)
+			time.Sleep(surely - time.Nanosecond)
 			s.ask()
 		}, []string{"budget"}},
+		"repeated by net/http": {func(s *scene) {
+			s.user.Fail(ebd1.id, cohertest.Times(1, cohertest.Reset))
+			last := s.ask()
+			s.ask()
+			time.Sleep(time.Second)
+			s.show(1, "", last, s.state())
+		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
