@@ -56,8 +56,11 @@ type jobAnswer[T any] struct {
 func (a *jobAnswer[T]) Remember() schedule.Result {
 	r := a.remember(getEndpoint)
 	j := a.job
+	if !r.Refused { // which says nothing of the job
+		j.tried = a.began
+	}
 	switch {
-	case r.Refused: // which says nothing of the job
+	case r.Refused:
 	case a.w.find(j.task.ID) != j: // no longer watched, or of another API
 	case a.err != nil:
 		a.failed(&j.loggedReason, client.ReasonOf(a.err), a.w.families.id, j.task.ID)

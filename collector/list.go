@@ -172,6 +172,9 @@ func (w *watch[T]) listed(a *listAnswer[T], pages []*page[T]) {
 			j.lacksTokens = false
 			continue
 		}
+		if e.began.Before(j.tried) { // its own answer is newer
+			continue
+		}
 		lacking := w.families.lacksTokens(e.job)
 		if j.last != nil {
 			w.families.merge(e.job, j.last)

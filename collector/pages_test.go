@@ -408,3 +408,41 @@ func TestBatchTokensBesidesTheList(t *testing.T) {
 			cohere_batch_input_tokens{batch_id="batch-0003"} 3`)
 	})
 }
+
+// A page says nothing of a batch that was asked since it came, though it counts
+// only once the last page is in.
+func TestPageOlderThanAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatchHarness(t, 3, 2, func(j *config.Jobs) {
+			j.Discover, j.Fetch, j.IDs = nil, config.FetchList, []string{batchID(0), batchID(1)}
+		})
+		b.api.SetLatency(time.Second)
+		b.user.Fail(cohertest.ListBatches, func(w http.ResponseWriter, _ *http.Request, c *cohertest.Call) {
+			c.AnswerWithBatches(w, "") // lacks all
+		})
+		b.scrape(time.Minute)
+		b.user.Fail(cohertest.ListBatches, func(w http.ResponseWriter, r *http.Request, c *cohertest.Call) {
+			if c.PageToken == "" { // it completes just after
+				defer b.user.UpdateBatch(batchID(0), func(b *cohertest.Batch) { b.Status = "BATCH_STATUS_COMPLETED" })
+				c.Answer(w)
+				return
+			}
+			cohertest.Slow(time.Second)(w, r, c)
+		})
+		b.user.Fail(batchID(1), cohertest.Status(503, "no"))
+		b.asked()
+		time.Sleep(time.Until(time.Unix(start+60, 0)))
+		s := b.scrape(time.Minute)
+		asked := strings.Fields(b.asked())
+		slices.Sort(asked)
+		if !slices.Equal(asked, []string{"0", "2", "batch-0000", "batch-0001"}) {
+			t.Fatalf("asked for %s", asked)
+		}
+		if got := s.batchState(0); got != "61" || s[`cohere_batch_status{batch_id="batch-0000",status="completed"}`] != 1 {
+			t.Errorf("batch 0, last fetched: %s\n%s", got, s.text(true, "cohere_batch_status"))
+		}
+		if got := s.batchState(1); got != "1 unavailable" {
+			t.Errorf("batch 1, last fetched: %s", got)
+		}
+	})
+}

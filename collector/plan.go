@@ -55,6 +55,7 @@ type known struct {
 	task        schedule.Task
 	asked       time.Time     // when that was sent last; zero: never
 	probed      time.Time     // when a probe last wanted it that is not watched; zero: it is watched
+	tried       time.Time     // when the last attempt for that alone began; zero: never
 	fetched     time.Time     // when the last successful request began; zero: never
 	reason      client.Reason // why the last attempt failed, if it did
 	settled     bool
