@@ -125,9 +125,9 @@ func (as *attempts) prune(list []*attempt) []*attempt {
 }
 
 // until returns the attempts for a task that arrived until a scrape ended, in
-// order of arrival: from the last sure one on that worked, since what was before
-// it has no consequences.
-func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
+// order of arrival: from the last sure one on that worked and tells of what is
+// judged, since what was before it has no consequences.
+func (as *attempts) until(t task, scrape *answer, tells func(attempt) bool) (attempts []attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	list := as.byTask[t]
@@ -139,7 +139,7 @@ func (as *attempts) until(t task, scrape *answer) (attempts []attempt) {
 		at.ofList = t.id == ""
 		at.sure = as.sure(list, i, scrape)
 		attempts = append(attempts, at)
-		if at.sure && at.worked() {
+		if at.sure && at.worked() && tells(at) {
 			break
 		}
 	}

@@ -265,19 +265,27 @@ func (j *judge) forget() {
 }
 
 // attempts returns the latest that tell of a job or list, in order of arrival. A
-// list that worked while there was no such job does not tell of it.
+// list that worked while there was no such job does not tell of it, but is the end
+// of the failures of lists before.
 func (j *judge) attempts(a *answer, t task) []attempt {
-	attempts := j.world.attempts.until(t, a)
-	if _, r := j.world.find(t); t.id != "" && r.list {
-		for _, at := range j.world.attempts.until(t.list(), a) {
-			if !at.proper || len(j.between(t, at.first, at.ended)) > 0 {
-				attempts = append(attempts, at)
-			}
-		}
-		slices.SortFunc(attempts, func(x, y attempt) int { return x.arrived.Compare(y.arrived) })
+	attempts := j.world.attempts.until(t, a, always)
+	if _, r := j.world.find(t); t.id == "" || !r.list {
+		return attempts
 	}
+	tells := func(at attempt) bool { return len(j.between(t, at.first, at.ended)) > 0 }
+	lists := j.world.attempts.until(t.list(), a, tells)
+	for i, at := range lists {
+		if at.proper && tells(at) || at.failed() && !slices.ContainsFunc(lists[i+1:], worked) {
+			attempts = append(attempts, at)
+		}
+	}
+	slices.SortFunc(attempts, func(x, y attempt) int { return x.arrived.Compare(y.arrived) })
 	return attempts
 }
+
+func always(attempt) bool { return true }
+
+func worked(at attempt) bool { return at.worked() }
 
 // backed reports whether an attempt since a time worked, and surely none failed
 // after.
@@ -308,8 +316,8 @@ func (j *judge) explained(a *answer, t task, r *resource, s *shown, reason strin
 	unknown := s.lastSuccess == nil || len(s.values) == 0
 	return reason == "timeout" || // the client may give up what the API answers
 		unknown && slices.Contains(notAsked, reason) ||
-		failedFor(j.world.attempts.until(t, a), reason) ||
-		r.list && failedFor(j.world.attempts.until(t.list(), a), reason)
+		failedFor(j.world.attempts.until(t, a, always), reason) ||
+		r.list && failedFor(j.world.attempts.until(t.list(), a, always), reason)
 }
 
 // failedFor reports whether an attempt that may have been the last to be known

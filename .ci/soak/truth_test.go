@@ -52,9 +52,17 @@ func newScene(t *testing.T) *scene {
 }
 
 // ask asks the API for the job, and returns when that was.
-func (s *scene) ask() time.Time {
+func (s *scene) ask() time.Time { return s.get("/v1/embed-jobs/" + ebd1.id) }
+
+// list asks for the list, which the exporter then uses.
+func (s *scene) list() time.Time {
+	s.world.accounts[0].resources[0].list = true
+	return s.get("/v1/embed-jobs")
+}
+
+func (s *scene) get(path string) time.Time {
 	began := time.Now()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.server.URL+"/v1/embed-jobs/"+ebd1.id, nil)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.server.URL+path, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -192,6 +200,27 @@ func TestTruth(t *testing.T) {
 			time.Sleep(time.Second)
 			s.show(0, "not_found", last, state)
 		}, []string{"values"}},
+		"listed": {func(s *scene) { s.show(1, "", s.list(), s.state()) }, nil},
+		"up after a list that failed": {func(s *scene) {
+			last := s.list()
+			time.Sleep(time.Second)
+			s.user.Fail(cohertest.List, cohertest.Status(503, "no"))
+			s.list()
+			time.Sleep(time.Second)
+			s.show(1, "", last, s.state())
+		}, []string{"up"}},
+		"up after a list that failed, and one that lacks it": {func(s *scene) {
+			last, state := s.list(), s.state()
+			time.Sleep(time.Second)
+			s.user.Fail(cohertest.List, cohertest.Status(503, "no"))
+			s.list()
+			time.Sleep(time.Second)
+			s.user.Fail(cohertest.List, nil)
+			s.user.Remove(ebd1.id)
+			s.list()
+			time.Sleep(time.Second)
+			s.show(1, "", last, state)
+		}, nil},
 		"known from before another key": {func(s *scene) {
 			last := s.ask()
 			time.Sleep(time.Second)
