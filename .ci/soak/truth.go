@@ -19,7 +19,8 @@ import (
 //     Where a list comes without tokens, these may be older.
 //   - Values of an active job are no older than interval plus max_staleness when
 //     the scrape begins, unless they were asked for since the oldest scrape that
-//     was then in flight began. After a 404 there are none.
+//     was then in flight began, or a list ended since that told them on a page
+//     before. After a 404 there are none.
 //   - up is 1 only if values are shown, and an attempt since last_success worked
 //     that no failure followed. A failure followed if its request arrived after
 //     that attempt had ended, and had ended itself before the scrape began: then
@@ -60,7 +61,8 @@ type answer struct {
 	text         []byte
 }
 
-// leeway is for the clock's precision in a float.
+// leeway is for times that are told as a float, and for a clock that is set while
+// ages are measured. What is known since the last success may be as much older.
 const leeway = time.Millisecond
 
 func (j *judge) judge(a *answer, e *exposition) {
@@ -127,7 +129,7 @@ func (j *judge) job(a *answer, t task, s *shown) (up bool) {
 		}
 		since = last.Add(-leeway)
 	}
-	old := s.lastSuccess != nil && !isSettled(s.status) && j.old(a, r, since)
+	old := s.lastSuccess != nil && !isSettled(s.status) && j.old(a, t, r, since)
 	if len(s.values) > 0 {
 		j.withValues.Add(1)
 		j.values(a, t, r, s, since, old)
@@ -156,10 +158,14 @@ func (j *judge) job(a *answer, t task, s *shown) (up bool) {
 	return false
 }
 
-// old reports whether values of an active job are older than may be served,
-// from the beginning of the scrape on.
-func (j *judge) old(a *answer, r *resource, since time.Time) bool {
-	return a.began.Sub(since) > j.limit(a, r)+leeway && since.Before(a.oldest)
+// old reports whether values of an active job are older than may be served, from
+// the beginning of the scrape on. What was asked for since is not, nor what a list
+// told whose last page was.
+func (j *judge) old(a *answer, t task, r *resource, since time.Time) bool {
+	return a.began.Sub(since) > j.limit(a, r)+2*leeway && since.Before(a.oldest) &&
+		!(r.list && slices.ContainsFunc(j.attempts(a, t), func(at attempt) bool {
+			return at.ofList && at.worked() && at.ended.After(a.oldest)
+		}))
 }
 
 // limit is how old the values of an active job may be.
