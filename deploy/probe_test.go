@@ -40,6 +40,7 @@ func TestProbes(t *testing.T) {
 	const watchedEmbedJobs, watchedBatches, nobodys = 3, 2, "ebd-of-nobody"
 	api := cohertest.New()
 	jobs := cohertest.Demo(api, testKey, time.Now())
+	api.KeepRequests(1000)
 	server := api.Start()
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
