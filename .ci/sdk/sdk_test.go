@@ -76,9 +76,7 @@ func TestSDK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := client.New(base, &http.Client{
-		Transport: client.Authorize("Bearer", client.StaticKey(key), server.Client.Transport),
-	}, client.WithClientName(name))
+	ours := client.New(base, client.Authorize("Bearer", client.StaticKey(key), server.Client.Transport), client.WithClientName(name))
 
 	for _, job := range jobs() {
 		theirs, err := witness.EmbedJobs.Get(t.Context(), job.ID)
@@ -171,9 +169,7 @@ func TestBatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := client.New(base, &http.Client{
-		Transport: client.Authorize("Bearer", client.StaticKey(key), server.Client.Transport),
-	})
+	ours := client.New(base, client.Authorize("Bearer", client.StaticKey(key), server.Client.Transport))
 
 	for _, batch := range batches() {
 		theirs, err := witness.Batches.Retrieve(t.Context(), batch.ID)
