@@ -242,11 +242,10 @@ func (e exporter) startScrape(t *testing.T) <-chan *response {
 	return scraped
 }
 
-// Whatever the API and the clients do: scrapes end soon after SIGTERM, with what is
-// known, and so does the process. Of themselves neither would within the patience
-// of this test.
+// Whatever the API and the clients do: scrapes end within 10 s of SIGTERM, with
+// what is known, and the process within 20 s. Both are promised in seconds, so no
+// other test of the program runs beside this one.
 func TestProgramEndsInTime(t *testing.T) {
-	t.Parallel()
 	s, e := startLarge(t, strings.Repeat("long-", 10), "--cohere.timeout=1h")
 	s.user.Fail(strings.Repeat("long-", 10)+"1999", cohertest.Hang)
 	scraped := e.startScrape(t)
@@ -261,17 +260,19 @@ func TestProgramEndsInTime(t *testing.T) {
 	e.signal(t, syscall.SIGTERM)
 	signalled := time.Now()
 	resp := <-scraped
-	t.Logf("the scrape ended after %v", time.Since(signalled))
+	if took := time.Since(signalled); took > 10*time.Second {
+		t.Errorf("the scrape ended after %v", took)
+	}
 	if resp == nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("the scrape got %+v", resp)
 	}
 	if l := lacking(resp.body, "\ncohere_up 0\n", `long-0"} 1`, `long-1998"} 1`, `long-1999"} 0`); l != "" {
 		t.Errorf("the scrape lacks %s", l)
 	}
-	if status := e.status(t); status != 0 {
-		t.Errorf("exit status %d", status)
+	status := e.status(t)
+	if took := time.Since(signalled); status != 0 || took > 20*time.Second {
+		t.Errorf("exit status %d after %v", status, took)
 	}
-	t.Logf("the process ended after %v", time.Since(signalled))
 }
 
 // A configuration that is slow to read: a pipe, which is read once somebody
