@@ -110,8 +110,12 @@ func TestLessonAfterRevokedRequest(t *testing.T) {
 		f.mustWrite(ids(11))
 		f.finish(ids(10), accepted)
 		f.finish("t010", refused)
-		if c := f.call("t011"); c.write() || f.perMinute() != 0 {
-			t.Errorf("it is written, or %v learned while it is in flight", f.perMinute())
+		c := f.call("t011")
+		if got := f.perMinute(); got != 0 {
+			t.Errorf("learned %v while it is in flight", got)
+		}
+		if c.write() {
+			t.Error("it is written")
 		}
 		if got := f.change().Learned; got != 8 || f.perMinute() != 8 {
 			t.Errorf("learned %d, and the budget is %v", got, f.perMinute())
