@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/model"
 
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
-	"github.com/cohere-exporter/cohere_exporter/collector"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
 
@@ -178,41 +176,36 @@ func TestFlappingAPI(t *testing.T) {
 // A connection that became a black hole, as where NAT forgot it, costs one
 // scrape: HTTP/2 would go on using it.
 func TestBlackHole(t *testing.T) {
-	b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry()}
-	b.api.AddUser(key).Add(cohertest.Job{ID: "job-000"}, cohertest.Job{ID: "job-001"})
-	server := b.api.StartTLS()
-	t.Cleanup(server.Close)
-	c := account(server, key)
-	c.EmbedJobs.IDs = []string{"job-000", "job-001"}
-	c.Timeout, c.EmbedJobs.MaxConcurrentRequests = model.Duration(3*time.Second), 1 // which a busy machine needs
-	c.HTTPClientConfig.TLSConfig.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
-	var conns []*blackHole
-	set, err := collector.New(&config.Config{Accounts: []config.Account{c}}, collector.Options{
-		Registerer: b.reg,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	synctest.Test(t, func(t *testing.T) {
+		b := &harness{t: t, api: cohertest.New(), reg: prometheus.NewRegistry(), logs: &logs{}}
+		b.api.AddUser(key).Add(cohertest.Job{ID: "job-000"}, cohertest.Job{ID: "job-001"})
+		server := b.api.StartInMemoryTLS()
+		t.Cleanup(server.Close)
+		c := account(server, key)
+		c.EmbedJobs.IDs = []string{"job-000", "job-001"}
+		c.EmbedJobs.MaxConcurrentRequests = 1
+		c.HTTPClientConfig.TLSConfig.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		var conns []*blackHole
+		dial := server.DialContext
+		server.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
 			conns = append(conns, &blackHole{Conn: conn})
 			return conns[len(conns)-1], err
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.set = set
-	t.Cleanup(set.Close)
-	for i, want := range []float64{1, 0, 1} {
-		if got := b.scrape(10 * time.Second)["cohere_up"]; got != want {
-			t.Errorf("scrape %d: up is %v", i, got)
 		}
-		if i == 0 {
-			for _, conn := range conns {
-				conn.silent.Store(true)
+		b.start(server, &config.Config{Accounts: []config.Account{c}})
+		for i, want := range []float64{1, 0, 1} {
+			if got := b.scrape(30 * time.Second)["cohere_up"]; got != want {
+				t.Errorf("scrape %d: up is %v", i, got)
 			}
+			if i == 0 {
+				conns[0].silent.Store(true)
+			}
+			time.Sleep(time.Second)
 		}
-	}
-	if len(conns) != 2 {
-		t.Errorf("%d connections", len(conns))
-	}
+		if len(conns) != 2 {
+			t.Errorf("%d connections", len(conns))
+		}
+	})
 }
 
 // blackHole is a connection that at some time swallows what is written.

@@ -29,7 +29,7 @@ type Server struct {
 
 	// DialContext connects to the server, for a client of one's own: nothing else
 	// reaches one that was started in memory.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	DialContext dialFunc
 
 	api    *API
 	server *http.Server
@@ -56,7 +56,11 @@ func (a *API) Start() *Server {
 // prefer it, with a certificate of its own.
 func (a *API) StartTLS() *Server {
 	l := listen()
-	s := a.newServer("https://"+l.Addr().String(), (&net.Dialer{}).DialContext)
+	return a.startTLS(l, l.Addr().String(), (&net.Dialer{}).DialContext)
+}
+
+func (a *API) startTLS(l net.Listener, host string, dial dialFunc) *Server {
+	s := a.newServer("https://"+host, dial)
 
 	cert := newCertificate()
 	s.cert = cert.Leaf
@@ -93,7 +97,16 @@ func (a *API) StartInMemoryHTTP2() *Server {
 	return s
 }
 
-func (a *API) newServer(url string, dial func(context.Context, string, string) (net.Conn, error)) *Server {
+// StartInMemoryTLS is StartInMemory as StartTLS serves.
+func (a *API) StartInMemoryTLS() *Server {
+	l := newPipeListener()
+	return a.startTLS(l, pipeHost, l.dial)
+}
+
+// dialFunc connects to a server.
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (a *API) newServer(url string, dial dialFunc) *Server {
 	s := &Server{
 		URL:         url,
 		DialContext: dial,
@@ -193,7 +206,7 @@ func newCertificate() tls.Certificate {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		DNSNames:              []string{"localhost"},
+		DNSNames:              []string{"localhost", pipeHost},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -225,7 +238,7 @@ func (l *pipeListener) dial(ctx context.Context, network, address string) (net.C
 		return &net.OpError{Op: "dial", Net: network, Addr: pipeAddr(address), Err: err}
 	}
 	// A redirect must not lead any other host here.
-	if address != pipeHost+":80" {
+	if address != pipeHost+":80" && address != pipeHost+":443" {
 		return nil, refused(&net.DNSError{Err: "no such host", Name: address, IsNotFound: true})
 	}
 	client, server := net.Pipe()
@@ -253,7 +266,7 @@ func (l *pipeListener) Close() error {
 	return nil
 }
 
-func (l *pipeListener) Addr() net.Addr { return pipeAddr(pipeHost + ":80") }
+func (l *pipeListener) Addr() net.Addr { return pipeAddr(pipeHost) }
 
 type pipeAddr string
 

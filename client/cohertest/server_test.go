@@ -27,6 +27,7 @@ func TestServers(t *testing.T) {
 		{"TLS", (*cohertest.API).StartTLS, "HTTP/2.0", true},
 		{"in memory", (*cohertest.API).StartInMemory, "HTTP/1.1", false},
 		{"in memory HTTP/2", (*cohertest.API).StartInMemoryHTTP2, "HTTP/2.0", false},
+		{"in memory TLS", (*cohertest.API).StartInMemoryTLS, "HTTP/2.0", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
