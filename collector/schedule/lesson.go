@@ -53,7 +53,7 @@ func (l *limit) note(p *permit, now time.Time) {
 // were not refused.
 func (l *limit) letIn() (n int) {
 	for _, s := range l.sent {
-		if age := l.lesson.until.Sub(s.at); age >= 0 && age < time.Minute && !s.refused && s.permit > l.lesson.after {
+		if age := l.age(s, l.lesson.until); age >= 0 && age < time.Minute && !s.refused && s.permit > l.lesson.after {
 			n++
 		}
 	}

@@ -46,6 +46,7 @@ type limit struct {
 	configured Limits
 	lesson     lesson // what refusals taught
 
+	epoch    time.Time // that the times of requests count from
 	permits  int       // given, and not given back yet
 	reserved int       // of these, neither used nor given up yet
 	sent     []sending // requests of the last window, oldest first, and the latest
@@ -56,12 +57,16 @@ type limit struct {
 	inFlight int       // requests sent since the gate last closed
 }
 
-// sending is a request that was written.
+// sending is a request that was written. There may be many: it holds no pointer,
+// which the garbage collector would follow.
 type sending struct {
-	at      time.Time
-	permit  uint64 // when that was given
+	at      time.Duration // since the epoch
+	permit  uint64        // when that was given
 	refused bool
 }
+
+// age returns how long ago a request was written.
+func (l *limit) age(s sending, now time.Time) time.Duration { return now.Sub(l.epoch) - s.at }
 
 // permit is the permission to send one request.
 type permit struct {
@@ -109,7 +114,7 @@ func (l *limit) room(now time.Time) bool {
 		return true
 	}
 	free := requests - l.reserved
-	return free > 0 && (len(l.sent) < free || now.Sub(l.sent[len(l.sent)-free].at) >= window)
+	return free > 0 && (len(l.sent) < free || l.age(l.sent[len(l.sent)-free], now) >= window)
 }
 
 // next returns how long it takes until a request may be sent, as far as that is
@@ -119,7 +124,7 @@ func (l *limit) next(now time.Time) time.Duration {
 	if !l.room(now) {
 		requests, window := l.budget()
 		if free := requests - l.reserved; free > 0 {
-			wait = max(wait, l.sent[len(l.sent)-free].at.Add(window).Sub(now))
+			wait = max(wait, window-l.age(l.sent[len(l.sent)-free], now))
 		}
 	}
 	return wait
@@ -148,10 +153,10 @@ func (l *limit) send(p *permit, now time.Time) bool {
 	// Without a budget too, since one may be set; the latest counts in any. A
 	// refusal that comes within a minute can still look at the minute before.
 	_, window := l.configured.Budget()
-	for len(l.sent) > 0 && now.Sub(l.sent[0].at) >= window+time.Minute {
+	for len(l.sent) > 0 && l.age(l.sent[0], now) >= window+time.Minute {
 		l.sent = l.sent[1:]
 	}
-	l.sent = append(l.sent, sending{at: now, permit: p.given})
+	l.sent = append(l.sent, sending{at: now.Sub(l.epoch), permit: p.given})
 	return true
 }
 

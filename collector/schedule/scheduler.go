@@ -149,7 +149,7 @@ type pass struct {
 
 // New returns a Scheduler that asks nothing yet.
 func New(source Source, limits Limits) *Scheduler {
-	s := &Scheduler{source: source}
+	s := &Scheduler{source: source, limit: limit{epoch: time.Now()}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.set(limits)
 	return s

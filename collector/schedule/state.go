@@ -19,7 +19,7 @@ func (s *Scheduler) State(now time.Time) State {
 	state := State{Opens: l.opens, Refused: l.refusals > 0}
 	state.Budget, state.Window = l.budget()
 	for _, sent := range l.sent {
-		if now.Sub(sent.at) < state.Window {
+		if l.age(sent, now) < state.Window {
 			state.Used++
 		}
 	}
