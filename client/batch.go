@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -62,12 +61,10 @@ type Batch struct {
 }
 
 // Equal reports whether both say the same: times are compared by instant.
-func (b Batch) Equal(other Batch) bool {
-	if !equalTimes(b.CreatedAt, other.CreatedAt) || !equalTimes(b.UpdatedAt, other.UpdatedAt) {
-		return false
-	}
-	b.CreatedAt, b.UpdatedAt = other.CreatedAt, other.UpdatedAt
-	return b == other
+func (b *Batch) Equal(other *Batch) bool {
+	same := *b
+	same.CreatedAt, same.UpdatedAt = other.CreatedAt, other.UpdatedAt
+	return same == *other && equalTimes(b.CreatedAt, other.CreatedAt) && equalTimes(b.UpdatedAt, other.UpdatedAt)
 }
 
 // Count is an optional number that the API may write as a string.
@@ -86,32 +83,22 @@ func (c *Count) UnmarshalJSON(data []byte) error {
 // Batch fetches one batch: GET /v2/batches/{id}. Fields other than id and status
 // that are missing or of a wrong type are absent in the batch. The error is of
 // the kinds of EmbedJob's.
-func (c *Client) Batch(ctx context.Context, id string) (batch Batch, err error) {
-	err = c.get(ctx, c.batches, id, func(body []byte, resp *http.Response) error {
-		batch, err = decodeBatch(body, id, resp)
-		return err
-	})
-	return batch, err
-}
-
-// decodeBatch decodes the answer to a request for a batch. It copies what it
-// keeps.
-func decodeBatch(body []byte, id string, resp *http.Response) (Batch, error) {
+func (c *Client) Batch(ctx context.Context, id string) (*Batch, error) {
 	var answer struct {
 		Batch *Batch `json:"batch"`
 	}
-	switch err := unmarshal(body, &answer); {
-	case err != nil:
-		return Batch{}, err
-	case answer.Batch == nil:
-		return Batch{}, fmt.Errorf("%w: no batch", ErrInvalidResponse)
-	case answer.Batch.ID != id:
-		return Batch{}, fmt.Errorf("%w: id is %s", ErrInvalidResponse, strconv.Quote(clean(answer.Batch.ID, resp)))
-	case answer.Batch.Status == "":
-		return Batch{}, fmt.Errorf("%w: no status", ErrInvalidResponse)
+	err := c.get(ctx, c.batches, id, &answer, func(resp *http.Response) error {
+		b := answer.Batch
+		if b == nil {
+			return fmt.Errorf("%w: no batch", ErrInvalidResponse)
+		}
+		b.StatusReason = oneLine(b.StatusReason, resp)
+		return checkJob(resp, id, "id", b.ID, string(b.Status))
+	})
+	if err != nil {
+		return nil, err
 	}
-	answer.Batch.StatusReason = oneLine(answer.Batch.StatusReason, resp)
-	return *answer.Batch, nil
+	return answer.Batch, nil
 }
 
 // Batches lists a page of the batches of the key's user: GET /v2/batches. The

@@ -78,7 +78,7 @@ func (b *bench) page(ctx context.Context, token string) (batches []client.Batch,
 func checkBatch(t *testing.T, what string, b *bench, want client.Batch) {
 	t.Helper()
 	got, err := b.Batch(t.Context(), recordedID)
-	if err != nil || !reflect.DeepEqual(got, want) {
+	if err != nil || !reflect.DeepEqual(got, &want) {
 		t.Errorf("%s: got  %+v\nwant %+v\nerror %v", what, got, want, err)
 	}
 	page, next, err := b.page(t.Context(), "")
@@ -339,12 +339,12 @@ func TestBatchAnswers(t *testing.T) {
 			b.user.Fail(recordedID, cohertest.Body(tt.body))
 			batch, err := b.Batch(t.Context(), recordedID)
 			if tt.err == "" {
-				if err != nil || !reflect.DeepEqual(batch, wantRecorded()) {
+				if want := wantRecorded(); err != nil || !reflect.DeepEqual(batch, &want) {
 					t.Errorf("%s: got %+v, error %v", tt.body, batch, err)
 				}
 				continue
 			}
-			if err == nil || err.Error() != "invalid response: "+tt.err || !reflect.DeepEqual(batch, client.Batch{}) {
+			if err == nil || err.Error() != "invalid response: "+tt.err || batch != nil {
 				t.Errorf("%s: got %+v, error %v, want %s", tt.body, batch, err, tt.err)
 			}
 			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 {
@@ -469,7 +469,7 @@ func TestBatchFaults(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				batch, err := b.Batch(ctx, recordedID)
-				if got := client.ReasonOf(err); got != tt.job || err != nil && !reflect.DeepEqual(batch, client.Batch{}) {
+				if got := client.ReasonOf(err); got != tt.job || err != nil && batch != nil {
 					t.Errorf("%s: %s: got %+v, error %v", name, tt.name, batch, err)
 				}
 				ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
@@ -529,12 +529,12 @@ func TestBatchLimits(t *testing.T) {
 }
 
 func TestEqualBatches(t *testing.T) {
-	checkEqual(t, wantRecorded(), client.Batch.Equal)
+	checkEqual(t, wantRecorded(), (*client.Batch).Equal)
 	batch, other := wantRecorded(), wantRecorded()
 	for _, at := range []*client.Optional[time.Time]{&other.CreatedAt, &other.UpdatedAt} {
 		at.Value = at.Value.In(time.FixedZone("", 2*60*60))
 	}
-	if !batch.Equal(other) {
+	if !batch.Equal(&other) {
 		t.Error("the same instant elsewhere differs")
 	}
 }
@@ -558,7 +558,7 @@ func FuzzBatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		batch, err := answering(body).Batch(t.Context(), recordedID)
 		if err != nil {
-			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 || !reflect.DeepEqual(batch, client.Batch{}) {
+			if client.ReasonOf(err) != client.InvalidResponse || client.StatusCode(err) != 200 || batch != nil {
 				t.Errorf("got %+v, error %v", batch, err)
 			}
 			checkText(t, err)
@@ -589,7 +589,7 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
-func checkBatchFields(t *testing.T, batch client.Batch, fields map[string]any) {
+func checkBatchFields(t *testing.T, batch *client.Batch, fields map[string]any) {
 	t.Helper()
 	for name, got := range map[string]string{
 		"id": batch.ID, "name": batch.Name, "input_dataset_id": batch.InputDatasetID,
@@ -719,7 +719,7 @@ func BenchmarkBatches(b *testing.B) {
 		one, other := wantRecorded(), wantRecorded()
 		b.ReportAllocs()
 		for b.Loop() {
-			if !one.Equal(other) {
+			if !one.Equal(&other) {
 				b.Fatal("differ")
 			}
 		}

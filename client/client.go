@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -77,32 +78,44 @@ func New(base *url.URL, transport http.RoundTripper, opts ...Option) *Client {
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { closeIdleConnections(c.transport) }
 
-// get asks for the job with that ID below u, and hands the body of the answer
-// to decode, which copies what it keeps.
-func (c *Client) get(ctx context.Context, u *url.URL, id string, decode func(body []byte, resp *http.Response) error) error {
+// get asks for the job with that ID below u, and decodes the answer into v. check
+// then says what is wrong with that.
+func (c *Client) get(ctx context.Context, u *url.URL, id string, v any, check func(*http.Response) error) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
 	job := *u
 	job.Path += "/" + id
 	job.RawPath = u.EscapedPath() + "/" + url.PathEscape(id)
-
 	resp, err := c.do(ctx, &job)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	body := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if body.Cap() <= maxKeptBytes {
-			buffers.Put(body)
-		}
-	}()
 	if err = readAll(body, resp, maxJobBytes); err == nil {
-		err = decode(body.Bytes(), resp)
+		err = unmarshal(body.Bytes(), v)
+	}
+	if body.Cap() <= maxKeptBytes { // what was decoded is a copy
+		buffers.Put(body)
+	}
+	if err == nil {
+		err = check(resp)
 	}
 	if err != nil {
 		return failed(resp, err)
+	}
+	return nil
+}
+
+// checkJob says what is wrong with an answer that tells of a job of that ID and
+// status.
+func checkJob(resp *http.Response, wanted, field, id, status string) error {
+	switch {
+	case id != wanted:
+		return fmt.Errorf("%w: %s is %s", ErrInvalidResponse, field, strconv.Quote(clean(id, resp)))
+	case status == "":
+		return fmt.Errorf("%w: no status", ErrInvalidResponse)
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func TestIDs(t *testing.T) {
 				b.user.Add(cohertest.Job{ID: id, InputTokens: 7})
 				job, err := b.EmbedJob(t.Context(), id)
 				if err != nil || job.ID != id || job.Meta.Tokens.InputTokens.Value != 7 {
-					t.Errorf("%s %q: got %q, error %v", name, id, job.ID, err)
+					t.Errorf("%s %q: got %+v, error %v", name, id, job, err)
 				}
 				got := b.api.Requests()
 				if len(got) != 1 || got[0].Path != "/v1/embed-jobs/"+path || got[0].ID != id {

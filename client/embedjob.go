@@ -2,10 +2,8 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -44,7 +42,7 @@ type EmbedJob struct {
 }
 
 // Equal reports whether both say the same: times are compared by instant.
-func (j EmbedJob) Equal(other EmbedJob) bool {
+func (j *EmbedJob) Equal(other *EmbedJob) bool {
 	m, o := &j.Meta, &other.Meta
 	return j.ID == other.ID &&
 		j.Status == other.Status &&
@@ -102,24 +100,13 @@ type Tokens struct {
 // and status that are missing or of a wrong type are absent in the job. The
 // error is an Error if the API refused, or matches ErrInvalidResponse or
 // ErrNoKey; ReasonOf tells its kind.
-func (c *Client) EmbedJob(ctx context.Context, id string) (job EmbedJob, err error) {
-	err = c.get(ctx, c.embedJobs, id, func(body []byte, resp *http.Response) error {
-		job, err = decodeEmbedJob(body, id, resp)
-		return err
+func (c *Client) EmbedJob(ctx context.Context, id string) (*EmbedJob, error) {
+	job := &EmbedJob{}
+	err := c.get(ctx, c.embedJobs, id, job, func(resp *http.Response) error {
+		return checkJob(resp, id, "job_id", job.ID, string(job.Status))
 	})
-	return job, err
-}
-
-// decodeEmbedJob decodes the answer to a request for a job. It copies what it
-// keeps.
-func decodeEmbedJob(body []byte, id string, resp *http.Response) (job EmbedJob, err error) {
-	switch err := unmarshal(body, &job); {
-	case err != nil:
-		return EmbedJob{}, err
-	case job.ID != id:
-		return EmbedJob{}, fmt.Errorf("%w: job_id is %s", ErrInvalidResponse, strconv.Quote(clean(job.ID, resp)))
-	case job.Status == "":
-		return EmbedJob{}, fmt.Errorf("%w: no status", ErrInvalidResponse)
+	if err != nil {
+		return nil, err
 	}
 	return job, nil
 }

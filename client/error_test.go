@@ -246,7 +246,7 @@ func TestFaults(t *testing.T) {
 						n := 0
 						if err == nil {
 							n = 1
-						} else if job.ID != "" {
+						} else if job != nil {
 							t.Errorf("%s: job beside an error: %+v", name, job)
 						}
 						check("job", err, n, tt.job)

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
@@ -18,10 +17,8 @@ var batches = &kind[client.Batch]{
 	id:       "batch_id",
 	jobs:     func(a *config.Account) *config.Jobs { return a.Batches },
 
-	get: func(ctx context.Context, c *client.Client, id string) (client.Batch, error) { return c.Batch(ctx, id) },
-	list: func(ctx context.Context, c *client.Client, token string, each func(*client.Batch)) (string, error) {
-		return c.Batches(ctx, token, each)
-	},
+	get:  (*client.Client).Batch,
+	list: (*client.Client).Batches,
 
 	head: func(b *client.Batch) head {
 		status := string(b.Status)
@@ -30,7 +27,7 @@ var batches = &kind[client.Batch]{
 		}
 		return head{b.ID, status, b.Status.Settled(), b.Name, b.CreatedAt}
 	},
-	equal: func(a, b *client.Batch) bool { return a.Equal(*b) },
+	equal: (*client.Batch).Equal,
 	merge: func(entry, known *client.Batch) {
 		entry.Name = cmp.Or(entry.Name, known.Name)
 		entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, known.OutputDatasetID)

@@ -20,10 +20,8 @@ var embedJobs = &kind[client.EmbedJob]{
 	id:       "job_id",
 	jobs:     func(a *config.Account) *config.Jobs { return a.EmbedJobs },
 
-	get: func(ctx context.Context, c *client.Client, id string) (client.EmbedJob, error) {
-		return c.EmbedJob(ctx, id)
-	},
-	list: func(ctx context.Context, c *client.Client, _ string, each func(*client.EmbedJob)) (string, error) {
+	get: (*client.Client).EmbedJob,
+	list: func(c *client.Client, ctx context.Context, _ string, each func(*client.EmbedJob)) (string, error) {
 		return "", c.EmbedJobs(ctx, each) // in one page
 	},
 
@@ -34,7 +32,7 @@ var embedJobs = &kind[client.EmbedJob]{
 		}
 		return head{j.ID, status, j.Status.Settled(), j.Name, j.CreatedAt}
 	},
-	equal: func(a, b *client.EmbedJob) bool { return a.Equal(*b) },
+	equal: (*client.EmbedJob).Equal,
 	merge: func(entry, known *client.EmbedJob) {
 		entry.Name = cmp.Or(entry.Name, known.Name)
 		entry.OutputDatasetID = cmp.Or(entry.OutputDatasetID, known.OutputDatasetID)

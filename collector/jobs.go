@@ -268,15 +268,15 @@ func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 		l, token, page := w.list, w.list.token, w.newPage(began)
 		l.asked = began
 		return func(ctx context.Context) schedule.Answer {
-			next, err := w.families.list(ctx, now.client, token, page.add)
+			next, err := w.families.list(now.client, ctx, token, page.add)
 			return &listAnswer[T]{w.outcome(now, began, err), l, page, token, next}
 		}
 	}
 	j := w.find(t.ID)
 	j.asked = began
 	return func(ctx context.Context) schedule.Answer {
-		got, err := w.families.get(ctx, now.client, j.task.ID)
-		return &jobAnswer[T]{w.outcome(now, began, err), j, &got}
+		got, err := w.families.get(now.client, ctx, j.task.ID)
+		return &jobAnswer[T]{w.outcome(now, began, err), j, got}
 	}
 }
 

@@ -21,11 +21,11 @@ type kind[T any] struct {
 
 	jobs func(*config.Account) *config.Jobs // nil: not watched
 
-	get func(ctx context.Context, c *client.Client, id string) (T, error)
+	get func(c *client.Client, ctx context.Context, id string) (*T, error)
 
 	// list calls each for the entries of a page, and returns the token of the
 	// next one, "" after the last.
-	list func(ctx context.Context, c *client.Client, token string, each func(*T)) (next string, err error)
+	list func(c *client.Client, ctx context.Context, token string, each func(*T)) (next string, err error)
 
 	head  func(*T) head
 	equal func(a, b *T) bool

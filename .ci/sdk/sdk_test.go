@@ -87,7 +87,7 @@ func TestSDK(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		compare(t, got, theirs)
+		compare(t, *got, theirs)
 	}
 
 	for _, withoutMeta := range []bool{false, true} {
@@ -180,7 +180,7 @@ func TestBatches(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		compareBatches(t, got, theirs.Batch)
+		compareBatches(t, *got, theirs.Batch)
 	}
 
 	api.ResetRequests()
@@ -238,7 +238,7 @@ func compareBatches(t *testing.T, ours client.Batch, theirs *cohere.Batch) {
 		FailedRecords:     records(theirs.NumFailedRecords),
 		StatusReason:      text(theirs.StatusReason),
 	}
-	if !ours.Equal(want) {
+	if !ours.Equal(&want) {
 		t.Errorf("got           %+v\nthe SDK reads %+v", ours, want)
 	}
 	if got := theirs.GetExtraProperties(); len(got) != 0 {
