@@ -211,11 +211,16 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { d.size += len(p); return len(p), nil }
 func (d *discard) WriteHeader(code int)        { d.code = code }
 
+// prometheusAccepts is what Prometheus 3 sends as Accept.
+const prometheusAccepts = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6," +
+	"application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4," +
+	"text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+
 func scrapeHandler(b *testing.B, h http.Handler, series int) {
 	b.Helper()
 	r, _ := http.NewRequest(http.MethodGet, "/metrics", nil)
 	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "60")
-	r.Header.Set("Accept", "text/plain;version=1.0.0;escaping=allow-utf-8")
+	r.Header.Set("Accept", prometheusAccepts)
 	w := &discard{header: http.Header{}}
 	h.ServeHTTP(w, r)
 	if w.size < series*40 {
@@ -473,7 +478,7 @@ func plainGauges(n int) http.Handler {
 			v.WithLabelValues(id).Set(float64(1520 + i))
 		}
 	}
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // BenchmarkJobsPage is the page of 200 of 10,000 jobs.
