@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -150,11 +151,7 @@ func (a *Account) Transport(dial promconfig.DialContextFunc) (http.RoundTripper,
 	if cfg.ProxyURL.URL == nil && cfg.NoProxy == "" {
 		cfg.ProxyFromEnvironment = true
 	}
-	var opts []promconfig.HTTPClientOption
-	if dial != nil {
-		opts = append(opts, promconfig.WithDialContextFunc(dial))
-	}
-	transport, err := promconfig.NewRoundTripperFromConfig(cfg, "cohere", opts...)
+	transport, err := promconfig.NewRoundTripperFromConfig(cfg, "cohere", promconfig.WithDialContextFunc(dial))
 	if err != nil || authorization == nil {
 		return transport, err
 	}
@@ -162,11 +159,7 @@ func (a *Account) Transport(dial promconfig.DialContextFunc) (http.RoundTripper,
 	if authorization.CredentialsFile != "" {
 		key = client.KeyFile(authorization.CredentialsFile)
 	}
-	scheme := authorization.Type
-	if scheme == "" {
-		scheme = "Bearer"
-	}
-	return client.Authorize(scheme, key, transport), nil
+	return client.Authorize(cmp.Or(authorization.Type, "Bearer"), key, transport), nil
 }
 
 // SameAPI reports whether other uses the same API with the same key, so that
@@ -287,8 +280,5 @@ func (j *Jobs) problem() (key string, err error) {
 
 // Equal reports whether the same is discovered.
 func (d *Discover) Equal(other *Discover) bool {
-	if d == nil || other == nil {
-		return d == other
-	}
-	return d.MaxAge == other.MaxAge && d.Name.String() == other.Name.String() && d.MaxJobs == other.MaxJobs
+	return reflect.DeepEqual(d, other)
 }

@@ -67,20 +67,19 @@ func Add(app *kingpin.Application) *Account {
 	flag("settled-interval", "The same for jobs that have come to their end, where it is the longer of the two.").Default(j.SettledInterval.String()).SetValue(&j.SettledInterval)
 	flag("max-staleness", "How far beyond its interval an active job's last known values are served.").Default(j.MaxStaleness.String()).SetValue(&j.MaxStaleness)
 	flag("fetch", "One request for each job (get), or one for all (list). With discovery list is the default.").PlaceHolder("get|list").EnumVar(&j.Fetch, config.FetchGet, config.FetchList)
-	flag("discover", "Also watch every job of that kind that the API lists, within the next three bounds: "+kindNames()+". Repeatable, and each value may be a list.").PlaceHolder("KIND").Envar("COHERE_DISCOVER").StringsVar(&f.discover)
+	flag("discover", "Also watch every job of that kind that the API lists, within the next three bounds: "+strings.Join(kindWords(), " or ")+". Repeatable, and each value may be a list.").PlaceHolder("KIND").Envar("COHERE_DISCOVER").StringsVar(&f.discover)
 	flag("discover.max-age", "By creation time.").Default("7d").SetValue(&d.MaxAge)
 	flag("discover.name", "Anchored RE2, as in Prometheus.").Default(d.Name.String()).StringVar(&f.expression)
 	flag("discover.max-jobs", "Of each kind, the newest; the rest are counted in metrics whose names end in _dropped.").Default(strconv.Itoa(d.MaxJobs)).IntVar(&d.MaxJobs)
 	return f
 }
 
-// kindNames is the values of --cohere.discover.
-func kindNames() string {
-	var names []string
+// kindWords are the values of --cohere.discover.
+func kindWords() (words []string) {
 	for _, kind := range config.Kinds {
-		names = append(names, kind.Word())
+		words = append(words, kind.Word())
 	}
-	return strings.Join(names, " or ")
+	return words
 }
 
 // Config returns the configuration of flags and environment, or that of file, or
@@ -140,13 +139,11 @@ func (f *Account) alone(other string, logger log.Logger, but ...string) error {
 
 // watch adds what to watch to the account.
 func (f *Account) watch(demo bool) (err error) {
-	discover := map[string]bool{}
-	for _, word := range client.SplitIDs(f.discover...) {
-		kind := slices.IndexFunc(config.Kinds, func(k config.Kind) bool { return k.Word() == word })
-		if kind < 0 {
-			return fmt.Errorf("--cohere.discover: %q is no kind of jobs; it takes %s", word, kindNames())
+	discover := client.SplitIDs(f.discover...)
+	for _, word := range discover {
+		if kinds := kindWords(); !slices.Contains(kinds, word) {
+			return fmt.Errorf("--cohere.discover: %q is no kind of jobs; it takes %s", word, strings.Join(kinds, " or "))
 		}
-		discover[config.Kinds[kind].Name] = true
 	}
 	for _, name := range []string{"max-age", "name", "max-jobs"} {
 		if name = "discover." + name; *f.given[name] && len(discover) == 0 {
@@ -156,20 +153,19 @@ func (f *Account) watch(demo bool) (err error) {
 	if f.discovery.Name, err = config.NewRegexp(f.expression); err != nil {
 		return fmt.Errorf("--cohere.discover.name: %w", err)
 	}
-	ids := map[string][]string{}
+	ids, given := map[string][]string{}, false
 	for _, kind := range config.Kinds {
-		if words := client.SplitIDs(*f.ids[kind.Name]...); len(words) > 0 {
-			ids[kind.Name] = words
-		}
+		ids[kind.Name] = client.SplitIDs(*f.ids[kind.Name]...)
+		given = given || len(ids[kind.Name]) > 0
 	}
 	watched := false
 	for _, kind := range config.Kinds {
 		jobs := f.jobs
 		jobs.IDs = ids[kind.Name]
-		if discover[kind.Name] {
+		if slices.Contains(discover, kind.Word()) {
 			jobs.Discover = &f.discovery
 		}
-		if len(jobs.IDs) > 0 || jobs.Discover != nil || demo && len(ids) == 0 {
+		if len(jobs.IDs) > 0 || jobs.Discover != nil || demo && !given {
 			kind.Watch(&f.account, &jobs)
 			watched = true
 		}
