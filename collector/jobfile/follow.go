@@ -29,7 +29,7 @@ type Follower struct {
 	watcher  *Watcher
 	logger   log.Logger
 	first    chan struct{} // closed after the first reading
-	watchErr string        // why changes are not reported; for the one that reads
+	watchErr error         // why changes are not reported; for the one that reads
 
 	mu      sync.Mutex
 	known   fileSet
@@ -106,15 +106,15 @@ func (f *Follower) read() {
 }
 
 func (f *Follower) watch() {
-	watchErr := ""
-	if err := f.watcher.watch(f.patterns); err != nil {
-		watchErr = err.Error()
+	err := f.watcher.watch(f.patterns)
+	if worse(err, f.watchErr) {
+		level.Warn(f.logger).Log("msg", "cannot watch job files; reading them once a minute", "err", err)
 	}
-	if watchErr != "" && watchErr != f.watchErr {
-		level.Warn(f.logger).Log("msg", "cannot watch job files; reading them once a minute", "err", watchErr)
-	}
-	f.watchErr = watchErr
+	f.watchErr = err
 }
+
+// worse reports whether an error is not the one that there was.
+func worse(err, was error) bool { return err != nil && (was == nil || was.Error() != err.Error()) }
 
 // begin begins one more reading, if there is reason for one.
 func (f *Follower) begin() (before fileSet, more bool) {
@@ -147,18 +147,18 @@ func (f *Follower) report(before, now fileSet) {
 		switch {
 		case err == nil && was != nil:
 			level.Info(f.logger).Log("msg", "folder of job files can be read again", "pattern", pattern)
-		case err != nil && (was == nil || was.Error() != err.Error()):
+		case worse(err, was):
 			level.Warn(f.logger).Log("msg", "folder of job files cannot be read; IDs that were in it stay", "pattern", pattern, "err", err)
 		}
 	}
-	for _, file := range now.sorted() {
-		was := before.files[file.path]
+	for _, path := range now.paths() {
+		file, was := now.files[path], before.files[path]
 		switch {
 		case file.folderGone: // which was said of the folder
-		case file.err == nil && was != nil && was.err != nil && !was.folderGone:
-			level.Info(f.logger).Log("msg", "job file is good again", "file", file.path)
-		case file.err != nil && (was == nil || was.err == nil || was.err.Error() != file.err.Error()):
-			level.Warn(f.logger).Log("msg", "job file is not used; IDs that it had before stay", "file", file.path, "err", file.err)
+		case file.err == nil && was.err != nil && !was.folderGone:
+			level.Info(f.logger).Log("msg", "job file is good again", "file", path)
+		case worse(file.err, was.err):
+			level.Warn(f.logger).Log("msg", "job file is not used; IDs that it had before stay", "file", path, "err", file.err)
 		}
 	}
 }

@@ -43,13 +43,12 @@ func Read(patterns []string) Result { return readFiles(patterns, nil).result(pat
 
 // fileSet is what is known of files. It does not change once it is made.
 type fileSet struct {
-	files   map[string]*file // by path
+	files   map[string]file  // by path
 	folders map[string]error // why the folder of a pattern cannot be read
 }
 
 // file is what is known of one.
 type file struct {
-	path   string
 	ids    []string    // the last good ones
 	err    error       // why they are not those of its present content
 	info   os.FileInfo // when it was read
@@ -59,14 +58,14 @@ type file struct {
 }
 
 // readFiles reads what may have changed since before.
-func readFiles(patterns []string, before map[string]*file) fileSet {
-	s := fileSet{files: map[string]*file{}, folders: map[string]error{}}
+func readFiles(patterns []string, before map[string]file) fileSet {
+	s := fileSet{files: map[string]file{}, folders: map[string]error{}}
 	for _, pattern := range patterns {
 		if err := readable(folder(pattern)); err != nil {
 			s.folders[pattern] = err
 			for path, f := range before {
 				if matches(pattern, path) {
-					s.files[path] = &file{path: path, ids: f.ids, err: err, folderGone: true}
+					s.files[path] = file{ids: f.ids, err: err, folderGone: true}
 				}
 			}
 			continue
@@ -79,7 +78,7 @@ func readFiles(patterns []string, before map[string]*file) fileSet {
 			}
 		}
 		for _, path := range paths {
-			if s.files[path] == nil {
+			if _, ok := s.files[path]; !ok {
 				s.files[path] = reread(before[path], path)
 			}
 		}
@@ -88,25 +87,26 @@ func readFiles(patterns []string, before map[string]*file) fileSet {
 }
 
 // reread reads a file if it may have changed. Where that fails, the IDs that it
-// had stay.
-func reread(before *file, path string) *file {
+// had, if any, stay.
+func reread(before file, path string) file {
 	info, err := os.Stat(path)
-	if before != nil && err == nil && before.err == nil && os.SameFile(info, before.info) &&
+	if err != nil {
+		return file{ids: before.ids, err: err}
+	}
+	if before.err == nil && os.SameFile(info, before.info) &&
 		info.Size() == before.info.Size() && info.ModTime().Equal(before.info.ModTime()) &&
 		before.readAt.Sub(info.ModTime()) > trustAfter {
 		return before
 	}
-	f := &file{path: path, info: info, readAt: time.Now()}
-	if f.ids, f.err = readFile(path); f.err != nil && before != nil {
+	f := file{info: info, readAt: time.Now()}
+	if f.ids, f.err = readFile(path, info); f.err != nil {
 		f.ids = before.ids
 	}
 	return f
 }
 
-// sorted returns the files by path.
-func (s fileSet) sorted() []*file {
-	return slices.SortedFunc(maps.Values(s.files), func(a, b *file) int { return strings.Compare(a.path, b.path) })
-}
+// paths returns the paths of all files, sorted.
+func (s fileSet) paths() []string { return slices.Sorted(maps.Keys(s.files)) }
 
 // result returns what is known of files that match any of the patterns.
 func (s fileSet) result(patterns []string) Result {
@@ -115,10 +115,10 @@ func (s fileSet) result(patterns []string) Result {
 		r.Patterns = append(r.Patterns, File{Path: pattern, Err: s.folders[pattern]})
 	}
 	seen := map[string]bool{}
-	for _, f := range s.sorted() {
-		matched := false
+	for _, path := range s.paths() {
+		f, matched := s.files[path], false
 		for i, pattern := range patterns {
-			if matches(pattern, f.path) {
+			if matches(pattern, path) {
 				matched = true
 				r.Patterns[i].IDs += len(f.ids)
 			}
@@ -126,7 +126,7 @@ func (s fileSet) result(patterns []string) Result {
 		if !matched {
 			continue
 		}
-		r.Files = append(r.Files, File{f.path, len(f.ids), f.err})
+		r.Files = append(r.Files, File{path, len(f.ids), f.err})
 		for _, id := range f.ids {
 			if !seen[id] {
 				seen[id] = true
@@ -174,11 +174,7 @@ func glob(pattern string, dirs bool) []string {
 }
 
 // readFile reads a file: an ID a line, of those that are complete.
-func readFile(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
+func readFile(path string, info os.FileInfo) ([]string, error) {
 	if !info.Mode().IsRegular() { // reading a pipe could take forever
 		return nil, errors.New("not a regular file")
 	}

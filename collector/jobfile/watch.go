@@ -2,6 +2,7 @@ package jobfile
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -12,7 +13,7 @@ import (
 // systems have few to give. Its zero value is ready to use.
 type Watcher struct {
 	mu        sync.Mutex
-	followers map[*Follower]bool
+	followers []*Follower
 	fs        *fsnotify.Watcher // nil until there is a directory
 	done      chan struct{}     // closed when nothing is reported any longer
 	closed    bool
@@ -35,16 +36,13 @@ func (w *Watcher) Close() error {
 func (w *Watcher) add(f *Follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.followers == nil {
-		w.followers = map[*Follower]bool{}
-	}
-	w.followers[f] = true
+	w.followers = append(w.followers, f)
 }
 
 func (w *Watcher) remove(f *Follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.followers, f)
+	w.followers = slices.DeleteFunc(w.followers, func(other *Follower) bool { return other == f })
 }
 
 // watch asks for reports of changes to the files and to the directories that
@@ -78,14 +76,13 @@ func (w *Watcher) start() (*fsnotify.Watcher, error) {
 	if w.fs != nil {
 		return w.fs, nil
 	}
-	var err error
-	if w.fs, err = fsnotify.NewWatcher(); err != nil {
-		w.fs = nil
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
 		return nil, err
 	}
-	w.done = make(chan struct{})
-	go w.report(w.fs, w.done)
-	return w.fs, nil
+	w.fs, w.done = fs, make(chan struct{})
+	go w.report(fs, w.done)
+	return fs, nil
 }
 
 // report tells followers of changes, and of errors too: reports were lost.
@@ -101,7 +98,7 @@ func (w *Watcher) report(fs *fsnotify.Watcher, done chan struct{}) {
 			return
 		}
 		w.mu.Lock()
-		for f := range w.followers {
+		for _, f := range w.followers {
 			f.check(true)
 		}
 		w.mu.Unlock()
