@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -30,8 +31,7 @@ type (
 	}
 )
 
-// addCards adds what is known of accounts and kinds. Where there are many, those
-// that are well are folded.
+// addCards adds what is known of accounts and kinds.
 func (p *jobsPage) addCards(view *collector.Overview, f filter) {
 	for _, a := range view.Accounts {
 		for i := range a.Resources {
@@ -43,15 +43,8 @@ func (p *jobsPage) addCards(view *collector.Overview, f filter) {
 	if len(p.Cards) <= manyCards {
 		return
 	}
-	all := p.Cards
-	p.Cards = nil
-	for _, c := range all {
-		if c.Bad {
-			p.Cards = append(p.Cards, c)
-		} else {
-			p.Folded = append(p.Folded, c)
-		}
-	}
+	p.Folded = slices.DeleteFunc(slices.Clone(p.Cards), func(c resourceCard) bool { return c.Bad })
+	p.Cards = slices.DeleteFunc(p.Cards, func(c resourceCard) bool { return !c.Bad })
 	p.FoldedWords = number(float64(len(p.Folded))) + " without trouble"
 }
 
@@ -65,7 +58,8 @@ func newResourceCard(account string, r *collector.ResourceOverview, now time.Tim
 			down++
 		}
 	}
-	for _, reason := range sortedKeys(errors) {
+	mostFirst := func(a, b client.Reason) int { return cmp.Or(cmp.Compare(errors[b], errors[a]), cmp.Compare(a, b)) }
+	for _, reason := range slices.SortedFunc(maps.Keys(errors), mostFirst) {
 		c.Troubles = append(c.Troubles, fmt.Sprintf("%s: %s", count(errors[reason], "job", "jobs"), adviceOn(reason).What))
 	}
 	if r.ListError != "" {
@@ -96,17 +90,6 @@ func newResourceCard(account string, r *collector.ResourceOverview, now time.Tim
 	c.addRequests(r, now)
 	c.Ages = ages(r.Jobs, now)
 	return c
-}
-
-func sortedKeys(errors map[client.Reason]int) []client.Reason {
-	var keys []client.Reason
-	for reason := range errors {
-		keys = append(keys, reason)
-	}
-	slices.SortFunc(keys, func(a, b client.Reason) int {
-		return cmp.Or(cmp.Compare(errors[b], errors[a]), cmp.Compare(a, b))
-	})
-	return keys
 }
 
 func (c *resourceCard) addRequests(r *collector.ResourceOverview, now time.Time) {
@@ -167,7 +150,7 @@ type part struct {
 func bar(whole float64, parts ...part) (segments []segment) {
 	x := 0.0
 	for _, p := range parts {
-		if p.value <= 0 || whole <= 0 || x >= 100 {
+		if p.value <= 0 || x >= 100 {
 			continue
 		}
 		width := min(100-x, max(1, 100*p.value/whole)) // some is never nothing

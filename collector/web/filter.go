@@ -17,20 +17,16 @@ const (
 	running
 	waiting
 	done
-	stateNumber
 )
 
 // states are how pages speak of states, and filters name them.
-var states = [stateNumber]struct{ words, class, mark, filter string }{
+var states = [...]struct{ words, class, mark, filter string }{
 	failed:    {"failed", "bad", "✕", "failed"},
 	unfetched: {"cannot be fetched", "warn", "!", "cannot_be_fetched"},
 	running:   {"running", "run", "▸", "running"},
 	waiting:   {"not asked for yet", "off", "…", "waiting"},
 	done:      {"done", "good", "✓", "done"},
 }
-
-// failedStatus is what every kind calls it.
-const failedStatus = "failed"
 
 // row is a job, with what it belongs to.
 type row struct {
@@ -58,7 +54,7 @@ func rows(view *collector.Overview) (all []*row) {
 
 func stateOf(j *collector.JobOverview) state {
 	switch {
-	case j.Status == failedStatus:
+	case j.Status == "failed": // as every kind calls it
 		return failed
 	case j.Error != "":
 		return unfetched
@@ -92,13 +88,10 @@ func (r *row) compare(other *row) int {
 // filter is what of the jobs to show.
 type filter struct{ account, kind, status, text, id, value string }
 
-// filterParameters are the names of query parameters that choose jobs.
-var filterParameters = []string{"account", "kind", "status", "q", "job_id", "batch_id"}
-
 // chosen is the part of a query that chooses jobs.
 func chosen(query url.Values) url.Values {
 	part := url.Values{}
-	for _, name := range filterParameters {
+	for _, name := range []string{"account", "kind", "status", "q", "job_id", "batch_id"} {
 		if value := query.Get(name); value != "" {
 			part.Set(name, value)
 		}

@@ -16,7 +16,7 @@ type (
 		Model, In, Out           string
 		Running                  bool
 		Created, Fetched         *moment
-		Old, Open                bool
+		Old                      bool
 		Records                  *recordsCell
 		Troubles                 []trouble
 		Details                  []detail
@@ -58,7 +58,7 @@ func newJobRow(r *row, now time.Time) jobRow {
 	if !r.Created.IsZero() {
 		v.Created = ago(r.Created, now)
 		if v.Running {
-			v.Created = newMoment(r.Created, duration(now.Sub(r.Created)))
+			v.Created.Words = duration(now.Sub(r.Created))
 		}
 	}
 	if !r.Fetched.IsZero() {
@@ -79,45 +79,44 @@ func singular(resource string) string {
 }
 
 func newRecordsCell(r *collector.Records, settled bool) *recordsCell {
-	if r == nil || !r.All.Valid || r.All.Value <= 0 {
+	if r == nil || r.All.Value <= 0 {
 		return nil
 	}
-	successful, failed := part{"good", r.Successful.Value}, part{"bad", r.Failed.Value}
-	rest, what := part{"", r.All.Value - successful.value - failed.value}, " to come"
+	all, successful, failed := r.All.Value, r.Successful.Value, r.Failed.Value
+	parts := []part{{"good", successful}, {"bad", failed}}
+	rest, what := all-successful-failed, " to come"
 	if settled {
-		rest.class, what = "warn", " missing"
+		what = " missing"
+		parts = append(parts, part{"warn", rest})
 	}
-	cell := &recordsCell{Successful: number(successful.value) + " of " + number(r.All.Value) + " successful"}
 	var others []string
-	if failed.value > 0 {
-		others = append(others, number(failed.value)+" failed")
+	if failed > 0 {
+		others = append(others, number(failed)+" failed")
 	}
-	if rest.value > 0 {
-		others = append(others, number(rest.value)+what)
+	if rest > 0 {
+		others = append(others, number(rest)+what)
 	}
-	cell.Rest = strings.Join(others, ", ")
-	if !settled {
-		rest.value = 0 // the empty part of the bar
+	return &recordsCell{
+		Successful: number(successful) + " of " + number(all) + " successful",
+		Rest:       strings.Join(others, ", "),
+		Bar:        bar(all, parts...),
 	}
-	cell.Bar = bar(r.All.Value, successful, failed, rest)
-	return cell
 }
 
 // addTroubles says what is wrong, and what to do.
 func (v *jobRow) addTroubles(r *row, d *collector.Description) {
-	if r.Status == failedStatus {
-		t := trouble{"bad", "The job failed.", d.IfFailed}
-		if d.Reason != "" {
-			t.What = "The job failed, says the API:"
-			t.Do = short(d.Reason, maxText)
-		}
-		v.Troubles = append(v.Troubles, t)
-	} else if d.Reason != "" {
-		v.Troubles = append(v.Troubles, trouble{"", "The API says:", short(d.Reason, maxText)})
+	add := func(class, what, do string) { v.Troubles = append(v.Troubles, trouble{class, what, do}) }
+	switch reason := short(d.Reason, maxText); {
+	case r.state == failed && reason != "":
+		add("bad", "The job failed, says the API:", reason)
+	case r.state == failed:
+		add("bad", "The job failed.", d.IfFailed)
+	case reason != "":
+		add("", "The API says:", reason)
 	}
 	if r.Error != "" {
 		a := adviceOn(r.Error)
-		v.Troubles = append(v.Troubles, trouble{"warn", a.What, a.Do})
+		add("warn", a.What, a.Do)
 	}
 }
 
@@ -130,8 +129,7 @@ func (v *jobRow) addDetails(r *row, d *collector.Description, now time.Time) {
 	}
 	at := func(name string, t time.Time) {
 		if !t.IsZero() {
-			m := ago(t, now)
-			v.Details = append(v.Details, detail{Name: name, Time: newMoment(t, m.Full+", "+m.Words)})
+			v.Details = append(v.Details, detail{Name: name, Time: ago(t, now)})
 		}
 	}
 	text("Name", r.Name)

@@ -39,31 +39,24 @@ type (
 
 		Caption        string
 		Records        bool // some job has them
-		Below          int  // columns below which a job opens: all but the status
 		Rows           []jobRow
 		Page, Pages    int
 		Previous, Next string
 	}
 	selection struct {
-		Label, Name string
-		Options     []option
+		Label, Name, Chosen string
+		Options             []option
 	}
-	option struct {
-		Value, Words string
-		Selected     bool
-	}
+	option struct{ Value, Words string }
 )
 
 // jobs is the page of jobs.
-func (o Options) jobs() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		p := o.jobsPage(o.Set.Overview(), query)
-		if p.Refresh != "" {
-			w.Header().Set("Refresh", p.Refresh)
-		}
-		render(w, "jobs.html", p)
-	})
+func (o Options) jobs(w http.ResponseWriter, r *http.Request) {
+	p := o.jobsPage(o.Set.Overview(), r.URL.Query())
+	if p.Refresh != "" {
+		w.Header().Set("Refresh", p.Refresh)
+	}
+	render(w, "jobs.html", p)
 }
 
 func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage {
@@ -105,16 +98,12 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 
 	for _, r := range shown {
 		row := newJobRow(r, view.Taken)
-		row.Open, row.Link = p.One, jobsLink(r.query(), refresh)
+		row.Link = jobsLink(r.query(), refresh)
 		p.Records = p.Records || row.Records != nil
 		p.Rows = append(p.Rows, row)
 	}
 	if p.One && len(p.Rows) == 1 {
 		p.Title = p.Rows[0].Status + ": " + p.Rows[0].Name + " – cohere_exporter"
-	}
-	p.Below = 6
-	if p.Records {
-		p.Below++
 	}
 	return p
 }
@@ -169,7 +158,7 @@ func (p *jobsPage) addForm(view *collector.Overview, query url.Values) {
 	}
 	for _, s := range []selection{account, kind, status} {
 		if len(s.Options) > 1 {
-			s.selected(query.Get(s.Name))
+			s.Chosen = query.Get(s.Name)
 			p.Selects = append(p.Selects, s)
 		}
 	}
@@ -177,15 +166,6 @@ func (p *jobsPage) addForm(view *collector.Overview, query url.Values) {
 
 func (s *selection) add(value, words string) {
 	if !slices.ContainsFunc(s.Options, func(o option) bool { return o.Value == value }) {
-		s.Options = append(s.Options, option{Value: value, Words: words})
-	}
-}
-
-// selected adds the option that chooses nothing, and marks the one that is
-// chosen.
-func (s *selection) selected(value string) {
-	s.Options = slices.Insert(s.Options, 0, option{Words: "all"})
-	for i := range s.Options {
-		s.Options[i].Selected = s.Options[i].Value == value
+		s.Options = append(s.Options, option{value, words})
 	}
 }

@@ -32,14 +32,10 @@ var (
 
 	// contentSecurityPolicy lets a page have its one style sheet, and send its
 	// form to itself.
-	contentSecurityPolicy = "default-src 'none'; style-src 'sha256-" + hashOf(style) + "'; img-src data:; " +
-		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	contentSecurityPolicy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(styleSum[:]) + "'; " +
+		"img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	styleSum = sha256.Sum256([]byte(style))
 )
-
-func hashOf(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
 
 // setSecurityHeaders sets what the web configuration file has not set.
 func setSecurityHeaders(h http.Header) {
@@ -59,8 +55,6 @@ type page struct {
 	Path        string
 	Title       string
 	Jobs        string // link to their page
-	Home        bool   // there is a landing page
-	Metrics     string // link to them
 	MetricsPath string
 	Taken       *moment
 	State       []stateCount
@@ -76,13 +70,11 @@ func (o Options) newPage(path string, view *collector.Overview, jobs []*row, kee
 	p := page{
 		Path:        path,
 		Jobs:        jobsLink(keep),
-		Home:        o.MetricsPath != landingPath,
-		Metrics:     "." + o.MetricsPath,
 		MetricsPath: o.MetricsPath,
 		Taken:       newMoment(view.Taken, view.Taken.UTC().Format("15:04:05 UTC")),
 		Quiet:       quiet(view),
 	}
-	var in [stateNumber]int
+	var in [len(states)]int
 	for _, j := range jobs {
 		in[j.state]++
 	}
@@ -102,9 +94,9 @@ func (o Options) newPage(path string, view *collector.Overview, jobs []*row, kee
 func quiet(view *collector.Overview) string {
 	var last time.Time
 	for _, a := range view.Accounts {
-		for i := range a.Resources {
-			if scraped := a.Resources[i].Scraped; scraped.After(last) {
-				last = scraped
+		for _, r := range a.Resources {
+			if r.Scraped.After(last) {
+				last = r.Scraped
 			}
 		}
 	}
@@ -130,23 +122,10 @@ func render(w http.ResponseWriter, name string, data any) {
 }
 
 // landing is the page of all pages.
-func (o Options) landing() http.Handler {
-	type link struct{ Address, Name, About string } // no address: it needs an ID
-	metrics := "." + o.MetricsPath
-	links := []link{
-		{"./jobs", "Jobs", "Every job: its state, its tokens, and why it cannot be fetched"},
-		{metrics, "Metrics", "Every job for Prometheus; this is a scrape, and asks the API"},
-		{metrics + "?jobs=0", "Own metrics", "Only the exporter’s own"},
-		{"", probePath + "?job_id=ID", "One job, watched or not, for Prometheus’s multi-target pattern"},
-		{"." + healthyPath, "Healthy", "200 while the process answers"},
-		{"." + readyPath, "Ready", "200 while the process answers"},
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		view := o.Set.Overview()
-		render(w, "landing.html", struct {
-			page
-			Links   []link
-			Version string
-		}{o.newPage(landingPath, view, rows(view), nil), links, version.Version + ", revision " + version.GetRevision()})
-	})
+func (o Options) landing(w http.ResponseWriter, _ *http.Request) {
+	view := o.Set.Overview()
+	render(w, "landing.html", struct {
+		page
+		Version string
+	}{o.newPage(landingPath, view, rows(view), nil), version.Version + ", revision " + version.GetRevision()})
 }

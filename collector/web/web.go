@@ -30,10 +30,6 @@ const (
 	reloadPath  = "/-/reload"
 )
 
-// defaultTimeout is the time for a scrape that does not say its own, offset
-// included.
-const defaultTimeout = 10 * time.Second
-
 // Options are what the handler serves, and how.
 type Options struct {
 	Set           *collector.Set
@@ -58,15 +54,15 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(get(o.MetricsPath), o.metrics())
-	mux.Handle(get(probePath), o.probe())
-	mux.Handle(get(jobsPath), o.jobs())
+	mux.HandleFunc(get(probePath), o.probe)
+	mux.HandleFunc(get(jobsPath), o.jobs)
 	mux.Handle(get(healthyPath), text("cohere_exporter is healthy.\n"))
 	mux.Handle(get(readyPath), text("cohere_exporter is ready.\n"))
 	if o.Reload != nil {
 		mux.HandleFunc("POST "+reloadPath, o.reload)
 	}
 	if o.MetricsPath != landingPath {
-		mux.Handle(get(landingPath), o.landing())
+		mux.HandleFunc(get(landingPath), o.landing)
 	}
 	return answered(mux, o.Logger), nil
 }
@@ -101,17 +97,16 @@ func text(text string) http.HandlerFunc {
 // own deadline.
 func (o Options) metrics() http.Handler {
 	return promhttp.InstrumentMetricHandler(o.Own, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		serve := func(g prometheus.Gatherer) { o.expose(w, r, g, o.Own) }
+		var g prometheus.Gatherer = o.Own
 		switch {
 		case r.Method == http.MethodHead:
-			serve(prometheus.Gatherers{}) // of nothing
-		case r.URL.Query().Get("jobs") == "0":
-			serve(o.Own)
-		default:
+			g = prometheus.Gatherers{} // of nothing
+		case r.URL.Query().Get("jobs") != "0":
 			ctx, cancel := o.deadline(r.Context(), r.Header)
 			defer cancel()
-			serve(Everything(o.Set.Collector(ctx), o.Own))
+			g = Everything(o.Set.Collector(ctx), o.Own)
 		}
+		o.expose(w, r, g, o.Own)
 	}))
 }
 
@@ -127,9 +122,21 @@ func (o Options) expose(w http.ResponseWriter, r *http.Request, g prometheus.Gat
 	}).ServeHTTP(w, &whole)
 }
 
-// deadline returns the context of a scrape, which ends in time to answer it.
+// deadline returns the context of a scrape, which ends in time to answer it:
+// after what Prometheus says to wait, less the offset, or half of it where that
+// leaves nothing.
 func (o Options) deadline(ctx context.Context, h http.Header) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout(h, o.TimeoutOffset))
+	timeout := 10 * time.Second // where nothing is said
+	seconds, err := strconv.ParseFloat(h.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err == nil && seconds > 0 && seconds <= math.MaxInt32 {
+		timeout = time.Duration(seconds * float64(time.Second))
+	}
+	if timeout > o.TimeoutOffset {
+		timeout -= o.TimeoutOffset
+	} else {
+		timeout /= 2
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	stop := context.AfterFunc(o.Ending, cancel)
 	return ctx, func() { stop(); cancel() }
 }
@@ -155,20 +162,6 @@ func (cs inOrder) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range cs {
 		c.Collect(ch)
 	}
-}
-
-// scrapeTimeout is how long a scrape may fetch: what Prometheus says to wait,
-// less the offset, or half of it where that leaves nothing.
-func scrapeTimeout(header http.Header, offset time.Duration) time.Duration {
-	timeout := defaultTimeout
-	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
-	if err == nil && seconds > 0 && seconds <= math.MaxInt32 {
-		timeout = time.Duration(seconds * float64(time.Second))
-	}
-	if timeout > offset {
-		return timeout - offset
-	}
-	return timeout / 2
 }
 
 func (o Options) reload(w http.ResponseWriter, r *http.Request) {

@@ -15,24 +15,20 @@ import (
 type advice struct{ What, Do string }
 
 const (
-	keyRefused  = "Put a key that works into the key file; it is used at the next request."
-	apiTrouble  = "Wait, and look for an incident at Cohere."
-	readAnswer  = "Fetch the job by hand with curl and read the answer."
-	notTheAPI   = "Check the base URL and any proxy in between."
-	moreTime    = "Raise the scrape timeout, --cohere.timeout or --cohere.max-concurrent-requests."
-	askedLess   = "Values follow as requests become free. Watch fewer jobs, fetch by list, ask settled ones less often, or raise the budget."
-	waitForGate = "The exporter asks again by itself. If this goes on, lower the budget: others use the same key."
+	apiTrouble = "Wait, and look for an incident at Cohere."
+	readAnswer = "Fetch the job by hand with curl and read the answer."
+	notTheAPI  = "Check the base URL and any proxy in between."
 )
 
 // reasons are in words what the label "reason" says.
 var reasons = map[client.Reason]advice{
 	client.BadRequest:      {"The API finds the request bad (400).", readAnswer},
-	client.Unauthorized:    {"The API does not accept the key (401).", keyRefused},
+	client.Unauthorized:    {"The API does not accept the key (401).", "Put a key that works into the key file; it is used at the next request."},
 	client.PaymentRequired: {"The API wants to be paid (402).", "The account has reached its billing limit: ask whoever pays for it."},
 	client.Forbidden:       {"The key may not do this (403).", "Use a key of the user who starts the jobs."},
 	client.NotFound:        {"Not found (404).", "The ID is wrong, the job was deleted, or another user started it: a job is visible only to the user who started it."},
 	client.Unprocessable:   {"The API cannot process the request (422).", readAnswer},
-	client.RateLimited:     {"The API refuses requests (429).", waitForGate},
+	client.RateLimited:     {"The API refuses requests (429).", "The exporter asks again by itself. If this goes on, lower the budget: others use the same key."},
 	client.InvalidToken:    {"The API takes offence at a token (498).", readAnswer},
 	client.ClientClosed:    {"The API says the request was given up (499).", readAnswer},
 	client.ServerError:     {"The API has an error (5xx).", apiTrouble},
@@ -40,11 +36,11 @@ var reasons = map[client.Reason]advice{
 	client.Unavailable:     {"The API is unavailable (503).", apiTrouble},
 	client.GatewayTimeout:  {"The API’s gateway gave up (504).", apiTrouble},
 	client.HTTPError:       {"An unexpected answer.", notTheAPI},
-	client.Timeout:         {"No answer in time.", moreTime},
+	client.Timeout:         {"No answer in time.", "Raise the scrape timeout, --cohere.timeout or --cohere.max-concurrent-requests."},
 	client.Network:         {"The API cannot be reached.", "Check DNS, proxy, firewall and TLS; the log has the error."},
 	client.InvalidResponse: {"The answer is no such job.", notTheAPI},
 	client.NoKey:           {"There is no API key.", "Check the path of the key file, and that the exporter’s user may read it."},
-	"over_budget":          {"The budget is used up.", askedLess},
+	"over_budget":          {"The budget is used up.", "Values follow as requests become free. Watch fewer jobs, fetch by list, ask settled ones less often, or raise the budget."},
 }
 
 // adviceOn returns what to say of a reason.
@@ -91,18 +87,11 @@ func number(n float64) string {
 	if n != math.Trunc(n) || math.Abs(n) >= 1e15 {
 		return strconv.FormatFloat(n, 'g', -1, 64)
 	}
-	digits := strconv.FormatInt(int64(math.Abs(n)), 10)
-	var b strings.Builder
-	if n < 0 {
-		b.WriteByte('-')
+	digits := strconv.FormatInt(int64(n), 10)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
 	}
-	for i, digit := range []byte(digits) {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte(digit)
-	}
-	return b.String()
+	return digits
 }
 
 // optional writes a number that the API may leave out.
