@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -25,10 +24,7 @@ type (
 		Bar                             []segment
 	}
 	// segment is a part of a bar, in hundredths of it.
-	segment struct {
-		Class    string
-		X, Width string
-	}
+	segment struct{ Class, X, Width string }
 )
 
 // addCards adds what is known of accounts and kinds.
@@ -154,10 +150,8 @@ func bar(whole float64, parts ...part) (segments []segment) {
 			continue
 		}
 		width := min(100-x, max(1, 100*p.value/whole)) // some is never nothing
-		segments = append(segments, segment{p.class, hundredths(x), hundredths(width)})
+		segments = append(segments, segment{p.class, fmt.Sprintf("%.2f", x), fmt.Sprintf("%.2f", width)})
 		x += width
 	}
 	return segments
 }
-
-func hundredths(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }

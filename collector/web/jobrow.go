@@ -42,7 +42,8 @@ func newJobRow(r *row, now time.Time) jobRow {
 		Name: short(cmp.Or(r.Name, r.ID), maxCell), ID: short(r.ID, maxText),
 		Model: short(d.Model, maxCell), In: optional(d.InputTokens), Out: optional(d.OutputTokens),
 		Running: r.Status != "" && !r.Settled && !r.Created.IsZero(),
-		Old:     r.Stale,
+		Created: ago(r.Created, now), Fetched: ago(r.Fetched, now), Old: r.Stale,
+		Records: newRecordsCell(d.Records, r.Settled),
 	}
 	if r.Probed {
 		v.Kind += ", probed"
@@ -55,16 +56,9 @@ func newJobRow(r *row, now time.Time) jobRow {
 	case r.state == done && strings.HasPrefix(r.Status, "cancel"):
 		v.Class, v.Mark = "off", "–"
 	}
-	if !r.Created.IsZero() {
-		v.Created = ago(r.Created, now)
-		if v.Running {
-			v.Created.Words = duration(now.Sub(r.Created))
-		}
+	if v.Running {
+		v.Created.Words = duration(now.Sub(r.Created))
 	}
-	if !r.Fetched.IsZero() {
-		v.Fetched = ago(r.Fetched, now)
-	}
-	v.Records = newRecordsCell(d.Records, r.Settled)
 	v.addTroubles(r, &d)
 	v.addDetails(r, &d, now)
 	return v
@@ -128,8 +122,8 @@ func (v *jobRow) addDetails(r *row, d *collector.Description, now time.Time) {
 		}
 	}
 	at := func(name string, t time.Time) {
-		if !t.IsZero() {
-			v.Details = append(v.Details, detail{Name: name, Time: ago(t, now)})
+		if m := ago(t, now); m != nil {
+			v.Details = append(v.Details, detail{Name: name, Time: m})
 		}
 	}
 	text("Name", r.Name)

@@ -62,8 +62,13 @@ func newMoment(t time.Time, words string) *moment {
 	return &moment{t.Format(time.RFC3339), t.Format("2006-01-02 15:04:05 UTC"), words}
 }
 
-// ago says how long ago something was.
-func ago(t, now time.Time) *moment { return newMoment(t, duration(now.Sub(t))+" ago") }
+// ago says how long ago something was, nil if it was not, or nobody knows.
+func ago(t, now time.Time) *moment {
+	if t.IsZero() {
+		return nil
+	}
+	return newMoment(t, duration(now.Sub(t))+" ago")
+}
 
 // duration says how long something takes, in its two largest units.
 func duration(d time.Duration) string {
