@@ -2,7 +2,7 @@
 //
 // A [Gauge] is kept for as long as its value holds and sent at every scrape.
 // Unlike a const metric it shares its labels with others of the same job, and
-// makes what is encoded only when asked to: a third of the CPU time and of the
+// nothing is made when it is sent: less than half of the CPU time and of the
 // memory of kept const metrics.
 package series
 
@@ -91,14 +91,14 @@ func (f *Family) Gauge(base Labels, value float64, own ...string) Gauge {
 	if len(own) > 0 {
 		base = base.and(f.labels, own, f.shared)
 	}
-	return Gauge{f.desc, base, value}
+	return Gauge{f.desc, base, newValue(value)}
 }
 
 // Gauge is an immutable series.
 type Gauge struct {
 	desc   *prometheus.Desc
 	labels Labels
-	value  float64
+	value  *dto.Gauge
 }
 
 // Desc implements prometheus.Metric.
@@ -106,23 +106,21 @@ func (g *Gauge) Desc() *prometheus.Desc { return g.desc }
 
 // Write implements prometheus.Metric.
 func (g *Gauge) Write(out *dto.Metric) error {
-	out.Label = g.labels
-	switch g.value {
-	case 0:
-		out.Gauge = zero
-	case 1:
-		out.Gauge = one
-	default:
-		out.Gauge = newValue(g.value)
-	}
+	out.Label, out.Gauge = g.labels, g.value
 	return nil
 }
 
 // zero and one are what most gauges are.
-var zero, one = newValue(0), newValue(1)
+var zero, one = &dto.Gauge{Value: new(0.0)}, &dto.Gauge{Value: new(1.0)}
 
 func newValue(value float64) *dto.Gauge {
-	v := struct {
+	switch value {
+	case 0:
+		return zero
+	case 1:
+		return one
+	}
+	v := struct { // in one piece
 		gauge dto.Gauge
 		value float64
 	}{value: value}
@@ -149,7 +147,7 @@ func NewBuilder(base Labels, before []Gauge) *Builder {
 func (b *Builder) Add(value float64, own ...string) {
 	f := b.Family
 	if i := len(b.gauges); len(own) > 0 && i < len(b.before) && b.before[i].is(f, own) {
-		b.gauges = append(b.gauges, Gauge{f.desc, b.before[i].labels, value})
+		b.gauges = append(b.gauges, Gauge{f.desc, b.before[i].labels, newValue(value)})
 		return
 	}
 	b.gauges = append(b.gauges, f.Gauge(b.base, value, own...))
