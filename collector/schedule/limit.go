@@ -29,16 +29,6 @@ func (l Limits) Budget() (requests int, window time.Duration) {
 	return int(l.PerMinute), time.Minute
 }
 
-// verdict is whether a request may be sent now.
-type verdict int
-
-const (
-	allowed      verdict = iota
-	waitForOther         // not before one that is in flight has ended
-	skipBudget
-	skipGate
-)
-
 // limit says when a request may be sent: a budget in any window of time, and a
 // gate that a refusal closes. It is asked at the moment of sending. Times of
 // the scheduler's clock say what came first.
@@ -75,12 +65,6 @@ type permit struct {
 	revoked bool   // the gate closed before it was used
 }
 
-// set replaces the limits. What was sent before counts.
-func (l *limit) set(to Limits, now time.Time) {
-	l.grow(now)
-	l.configured = to
-}
-
 // budget returns how many requests may be sent in a window of which length; 0:
 // any number.
 func (l *limit) budget() (requests int, window time.Duration) {
@@ -90,21 +74,22 @@ func (l *limit) budget() (requests int, window time.Duration) {
 	return l.configured.Budget()
 }
 
-// take asks for a permit. Each one has to be given back with done.
-func (l *limit) take(clock uint64, now time.Time) (*permit, verdict) {
+// take asks for a permit, which has to be given back with done. Where there is
+// none, it says why; NotSkipped means not before a request in flight has ended.
+func (l *limit) take(clock uint64, now time.Time) (*permit, Why) {
 	l.grow(now)
 	switch {
 	case now.Before(l.opens):
-		return nil, skipGate
+		return nil, Gate
 	case !l.room(now):
-		return nil, skipBudget
+		return nil, Budget
 	case l.inFlight > 0 && l.alone():
-		return nil, waitForOther
+		return nil, NotSkipped
 	}
 	l.permits++
 	l.reserved++
 	l.inFlight++
-	return &permit{given: clock}, allowed
+	return &permit{given: clock}, NotSkipped
 }
 
 // room reports whether the budget has any left.

@@ -124,7 +124,6 @@ type Scheduler struct {
 	clock    uint64 // counts passes, requests, answers and skips, to say what came first
 	limit    limit
 	workers  int // sending
-	most     int // workers at once
 	queue    []*request
 	passes   []*pass // waiting, the oldest first
 }
@@ -149,9 +148,8 @@ type pass struct {
 
 // New returns a Scheduler that asks nothing yet.
 func New(source Source, limits Limits) *Scheduler {
-	s := &Scheduler{source: source, limit: limit{epoch: time.Now()}}
+	s := &Scheduler{source: source, limit: limit{configured: limits, epoch: time.Now()}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.set(limits)
 	return s
 }
 
@@ -166,12 +164,12 @@ func (s *Scheduler) Do(f func()) {
 }
 
 // SetLimits replaces the limits. What was sent before counts against them.
-func (s *Scheduler) SetLimits(limits Limits) { s.Do(func() { s.set(limits) }) }
-
-func (s *Scheduler) set(limits Limits) {
-	s.limit.set(limits, time.Now())
-	s.most = limits.Concurrent
-	s.work()
+func (s *Scheduler) SetLimits(limits Limits) {
+	s.Do(func() {
+		s.limit.grow(time.Now())
+		s.limit.configured = limits
+		s.work()
+	})
 }
 
 // Forget opens the gate and forgets what refusals taught, as for another API or
@@ -336,7 +334,7 @@ func (s *Scheduler) join(p *pass, wish Wish) {
 
 // work sees to it that enough workers are at the queue.
 func (s *Scheduler) work() {
-	for n := len(s.queue); n > 0 && s.workers < s.most; n-- {
+	for n := len(s.queue); n > 0 && s.workers < s.limit.configured.Concurrent; n-- {
 		s.workers++
 		go s.worker()
 	}
@@ -355,18 +353,14 @@ func (s *Scheduler) worker() {
 // next takes the first request off the queue, with a permit. Where there is
 // none for it, there is none for those behind it either.
 func (s *Scheduler) next() *request {
-	if len(s.queue) == 0 || s.workers > s.most {
+	if len(s.queue) == 0 || s.workers > s.limit.configured.Concurrent {
 		return nil
 	}
-	permit, verdict := s.limit.take(s.tick(), time.Now())
-	switch verdict {
-	case waitForOther: // the worker of that one comes back
-		return nil
-	case skipBudget:
-		s.skipQueue(Budget)
-		return nil
-	case skipGate:
-		s.skipQueue(Gate)
+	permit, why := s.limit.take(s.tick(), time.Now())
+	if permit == nil {
+		if why != NotSkipped { // else the worker of the request in flight comes back
+			s.skipQueue(why)
+		}
 		return nil
 	}
 	r := s.queue[0]
