@@ -12,8 +12,7 @@ import (
 	"unicode"
 )
 
-// maxKeyBytes is the greatest size of a key file.
-const maxKeyBytes = 64 << 10
+const maxKeyBytes = 64 << 10 // of a file
 
 // Key returns an API key, or why there is none. It is called for every
 // request.
@@ -66,6 +65,7 @@ func readFile(path string) ([]byte, error) {
 // what is none. It never repeats it.
 func checkKey(key string) (string, error) {
 	key = stripped(key)
+	what, prefix := damage(key), keyPrefix.FindString(key)
 	switch {
 	case key == "":
 		return "", errors.New("is empty")
@@ -75,14 +75,10 @@ func checkKey(key string) (string, error) {
 		return "", errors.New("holds several lines")
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 		return "", errors.New("holds control characters")
-	}
-	if what := damage(key); what != "" {
+	case what != "":
 		return "", errors.New(what)
-	}
-	if prefix := keyPrefix.FindString(key); prefix != "" {
+	case prefix != "":
 		return "", fmt.Errorf("begins with %q; leave that out", prefix)
-	}
-	switch {
 	case strings.ContainsFunc(key, unicode.IsSpace):
 		return "", errors.New("holds white space inside the key")
 	case strings.ContainsFunc(key, func(r rune) bool { return r > unicode.MaxASCII }):

@@ -26,7 +26,6 @@ func decompress(resp *http.Response) error {
 	return nil
 }
 
-// A gzipBody decodes a body.
 type gzipBody struct {
 	io.ReadCloser
 	gunzip *gunzip // from the first Read to Close
@@ -64,16 +63,6 @@ func (b *gzipBody) Close() error {
 
 // buffers hold bodies while they are decoded.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// readAll reads a body of at most limit bytes.
-func readAll(buf *bytes.Buffer, resp *http.Response, limit int64) error {
-	body := &cappedReader{r: resp.Body, left: limit}
-	buf.Reset()
-	if _, err := buf.ReadFrom(body); err != nil {
-		return body.explain(err)
-	}
-	return nil
-}
 
 // cappedReader fails after a number of bytes, and remembers how it ended.
 type cappedReader struct {

@@ -92,15 +92,16 @@ func (c *Client) get(ctx context.Context, u *url.URL, id string, v any, check fu
 		return err
 	}
 	defer resp.Body.Close()
-	body := buffers.Get().(*bytes.Buffer)
-	if err = readAll(body, resp, maxJobBytes); err == nil {
-		err = unmarshal(body.Bytes(), v)
-	}
-	if body.Cap() <= maxKeptBytes { // what was decoded is a copy
-		buffers.Put(body)
-	}
-	if err == nil {
+	body := &cappedReader{r: resp.Body, left: maxJobBytes}
+	buf := buffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	if _, err = buf.ReadFrom(body); err != nil {
+		err = body.explain(err)
+	} else if err = unmarshal(buf.Bytes(), v); err == nil {
 		err = check(resp)
+	}
+	if buf.Cap() <= maxKeptBytes { // what was decoded is a copy
+		buffers.Put(buf)
 	}
 	if err != nil {
 		return failed(resp, err)
@@ -108,8 +109,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, id string, v any, check fu
 	return nil
 }
 
-// checkJob says what is wrong with an answer that tells of a job of that ID and
-// status.
+// checkJob says what is wrong with an answer about a job.
 func checkJob(resp *http.Response, wanted, field, id, status string) error {
 	switch {
 	case id != wanted:
@@ -171,12 +171,9 @@ func message(resp *http.Response) string {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return "" // its body is the connection, which no deadline ends
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return ""
-	}
 	var answer struct{ Message string }
-	if unmarshal(body, &answer) != nil {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil || unmarshal(body, &answer) != nil {
 		return ""
 	}
 	return clean(answer.Message, resp)

@@ -123,13 +123,13 @@ func ReasonOf(err error) Reason {
 		}
 		return HTTPError
 	}
-	if errors.Is(err, ErrNoKey) {
+	e, ofNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, ErrNoKey):
 		return NoKey
-	}
-	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+	case ofNet && e.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return Timeout
-	}
-	if errors.Is(err, ErrInvalidResponse) {
+	case errors.Is(err, ErrInvalidResponse):
 		return InvalidResponse
 	}
 	return Network
