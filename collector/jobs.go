@@ -189,13 +189,13 @@ func (w *watch[T]) rewatch() {
 	ids := slices.Concat(w.ids.static, w.ids.fromFiles, w.ids.discovered)
 	jobs := make(map[string]*job[T], len(ids))
 	for _, id := range ids {
-		if jobs[id] = cmp.Or(w.jobs[id], w.probed[id]); jobs[id] == nil {
+		if jobs[id] = w.find(id); jobs[id] == nil {
 			jobs[id] = newJob(id, w.labels, w.families)
 		}
 		jobs[id].probed = time.Time{}
-		delete(w.probed, id)
 	}
 	w.jobs = jobs
+	maps.DeleteFunc(w.probed, func(id string, _ *job[T]) bool { return jobs[id] != nil })
 	w.sorted = slices.SortedFunc(maps.Values(jobs), func(x, y *job[T]) int { return cmp.Compare(x.task.ID, y.task.ID) })
 	w.known = make([]*known, len(w.sorted))
 	for i, j := range w.sorted {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/cohere-exporter/cohere_exporter/client/cohertest"
 	"github.com/cohere-exporter/cohere_exporter/collector/config"
 )
@@ -79,5 +81,27 @@ func TestReloadDuringReading(t *testing.T) {
 	m.logs.await(t, "job file is not used")
 	for range 3 {
 		compare(t, "series", m.scrape(time.Minute).ups(), bothUp)
+	}
+}
+
+// What a probe has told of a job stays known when it is watched, however often it
+// is named.
+func TestReloadWatchesProbedJob(t *testing.T) {
+	m := newTeam(t, nil)
+	m.users["anna"].Add(cohertest.Job{ID: "probed-job"})
+	probe, err := m.set.Probe(t.Context(), "anna", "job_id", "probed-job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.CollectAndCount(probe)
+	d := newJobDir(t)
+	d.write("jobs.txt", "probed-job\n")
+	m.apply(func(a []config.Account) []config.Account {
+		a[0].EmbedJobs.IDs, a[0].EmbedJobs.IDFiles = []string{"probed-job"}, []string{d.join("jobs.txt")}
+		return a
+	})
+	known := m.scrape(0) // has no time to ask
+	if _, ok := known[`cohere_embed_job_last_success_timestamp_seconds{account="anna",job_id="probed-job"}`]; !ok {
+		t.Errorf("what was known is lost:\n%s", known.text(false))
 	}
 }
