@@ -2,7 +2,6 @@ package collector
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -20,12 +19,8 @@ var batches = &kind[client.Batch]{
 	get:  (*client.Client).Batch,
 	list: (*client.Client).Batches,
 
-	head: func(b *client.Batch) head {
-		status := string(b.Status)
-		if !slices.Contains(batchStatuses, status) {
-			status = unknownStatus
-		}
-		return head{b.ID, status, b.Status.Settled(), b.Name, b.CreatedAt}
+	read: func(b *client.Batch) head {
+		return head{b.ID, string(b.Status), b.Status.Settled(), b.Name, b.CreatedAt}
 	},
 	equal: (*client.Batch).Equal,
 	merge: func(entry, known *client.Batch) {
@@ -38,7 +33,10 @@ var batches = &kind[client.Batch]{
 
 	describeJob: describeBatch,
 
-	statuses: batchStatuses,
+	statuses: []string{
+		string(client.BatchCanceled), string(client.BatchCanceling), string(client.BatchCompleted), string(client.BatchFailed),
+		string(client.BatchInProgress), string(client.BatchQueued), unknownStatus,
+	},
 	rows: []row[client.Batch]{
 		reported("cohere_batch_input_tokens", "Input tokens that the API counts for the batch, and bills.",
 			func(b *client.Batch) client.Optional[float64] { return b.InputTokens.Optional }),
@@ -77,7 +75,9 @@ func describeBatch(b *client.Batch) Description {
 	var more details
 	more.text("Input dataset", b.InputDatasetID)
 	more.text("Output dataset", b.OutputDatasetID)
-	more.time("Last change", b.UpdatedAt)
+	if b.UpdatedAt.Valid {
+		more = append(more, Detail{"Last change", b.UpdatedAt.Value})
+	}
 	return Description{
 		Model:       b.Model,
 		InputTokens: b.InputTokens.Optional, OutputTokens: b.OutputTokens.Optional,
@@ -86,9 +86,4 @@ func describeBatch(b *client.Batch) Description {
 		IfFailed: "The API gives no reason. Look at the input dataset and at the records that failed, then start the batch again.",
 		More:     more,
 	}
-}
-
-var batchStatuses = []string{
-	string(client.BatchCanceled), string(client.BatchCanceling), string(client.BatchCompleted), string(client.BatchFailed),
-	string(client.BatchInProgress), string(client.BatchQueued), unknownStatus,
 }

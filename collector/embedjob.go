@@ -3,7 +3,6 @@ package collector
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,12 +24,8 @@ var embedJobs = &kind[client.EmbedJob]{
 		return "", c.EmbedJobs(ctx, each) // in one page
 	},
 
-	head: func(j *client.EmbedJob) head {
-		status := string(j.Status)
-		if !slices.Contains(embedJobStatuses, status) {
-			status = unknownStatus
-		}
-		return head{j.ID, status, j.Status.Settled(), j.Name, j.CreatedAt}
+	read: func(j *client.EmbedJob) head {
+		return head{j.ID, string(j.Status), j.Status.Settled(), j.Name, j.CreatedAt}
 	},
 	equal: (*client.EmbedJob).Equal,
 	merge: func(entry, known *client.EmbedJob) {
@@ -48,7 +43,10 @@ var embedJobs = &kind[client.EmbedJob]{
 
 	describeJob: describeEmbedJob,
 
-	statuses: embedJobStatuses,
+	statuses: []string{
+		string(client.Cancelled), string(client.Cancelling), string(client.Complete),
+		string(client.Failed), string(client.Processing), unknownStatus,
+	},
 	rows: []row[client.EmbedJob]{
 		reported("cohere_embed_job_billed_input_tokens", "Billed input tokens.",
 			func(j *client.EmbedJob) client.Optional[float64] { return j.Meta.BilledUnits.InputTokens }),
@@ -93,11 +91,6 @@ var embedJobs = &kind[client.EmbedJob]{
 			},
 		},
 	},
-}
-
-var embedJobStatuses = []string{
-	string(client.Cancelled), string(client.Cancelling), string(client.Complete),
-	string(client.Failed), string(client.Processing), unknownStatus,
 }
 
 func describeEmbedJob(j *client.EmbedJob) Description {

@@ -27,7 +27,7 @@ type kind[T any] struct {
 	// next one, "" after the last.
 	list func(c *client.Client, ctx context.Context, token string, each func(*T)) (next string, err error)
 
-	head  func(*T) head
+	read  func(*T) head // with any status that the API may send
 	equal func(a, b *T) bool
 
 	// merge fills in what an entry of the list left out of what is known.
@@ -57,6 +57,14 @@ type head struct {
 
 // unknownStatus is any status that the API gains later.
 const unknownStatus = "unknown"
+
+func (k *kind[T]) head(j *T) head {
+	h := k.read(j)
+	if !slices.Contains(k.statuses, h.status) {
+		h.status = unknownStatus
+	}
+	return h
+}
 
 // row is a family of gauges that a job's values give. Rows drive what is
 // described and what is collected.

@@ -30,7 +30,7 @@ type page[T any] struct {
 	began   time.Time
 	entries []*T
 
-	head     func(*T) head
+	families *families[T]
 	watched  map[string]bool
 	names    map[string]string // of jobs that were discovered; an entry may come without
 	discover *config.Discover
@@ -40,7 +40,7 @@ type page[T any] struct {
 func (w *watch[T]) newPage(began time.Time) *page[T] {
 	p := &page[T]{
 		began:    began,
-		head:     w.families.head,
+		families: w.families,
 		discover: w.setup.jobs.Discover,
 		watched:  make(map[string]bool, len(w.ids.static)+len(w.ids.fromFiles)),
 		names:    make(map[string]string, len(w.ids.discovered)),
@@ -60,9 +60,8 @@ func (w *watch[T]) newPage(began time.Time) *page[T] {
 }
 
 func (p *page[T]) add(entry *T) {
-	if h := p.head(entry); p.watched[h.id] || p.wants(h) {
-		kept := *entry
-		p.entries = append(p.entries, &kept)
+	if h := p.families.head(entry); p.watched[h.id] || p.wants(h) {
+		p.entries = append(p.entries, new(*entry))
 	}
 }
 
