@@ -72,12 +72,9 @@ func (a *jobAnswer[T]) Remember() schedule.Result {
 		j.lacksTokens = j.lacksTokens && !j.tokensKnown
 		a.recovered(j)
 	}
-	r.Report = a.reports()
+	r.Report = a.idle || len(a.events) > 0
 	return r
 }
-
-// reports reports whether there is anything to do without the lock.
-func (o *outcome[T]) reports() bool { return o.idle || len(o.events) > 0 }
 
 // failed notes that an attempt failed, for another reason than the one that was
 // logged last, or still.

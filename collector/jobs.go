@@ -268,8 +268,9 @@ func (w *watch[T]) Prepare(t *schedule.Task) schedule.Request {
 		l, token, page := w.list, w.list.token, w.newPage(began)
 		l.asked = began
 		return func(ctx context.Context) schedule.Answer {
-			next, err := w.families.list(now.client, ctx, token, page.add)
-			return &listAnswer[T]{w.outcome(now, began, err), l, page, token, next}
+			var err error
+			page.next, err = w.families.list(now.client, ctx, token, page.add)
+			return &listAnswer[T]{w.outcome(now, began, err), l, page, token}
 		}
 	}
 	j := w.find(t.ID)

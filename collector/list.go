@@ -20,8 +20,7 @@ type list[T any] struct {
 	listKnown
 	loggedReason client.Reason // of the failure that the log speaks of
 
-	pages  []*page[T] // so far
-	tokens map[string]bool
+	pages []*page[T] // so far
 }
 
 // page is what is kept of a page of the list: the watched jobs, and those that
@@ -29,6 +28,7 @@ type list[T any] struct {
 type page[T any] struct {
 	began   time.Time
 	entries []*T
+	next    string // the token of the page after it; "": none
 
 	families *families[T]
 	watched  map[string]bool
@@ -75,23 +75,21 @@ func (p *page[T]) wants(h head) bool {
 // listAnswer is the answer to a request for a page of the list.
 type listAnswer[T any] struct {
 	outcome[T]
-	list        *list[T]
-	page        *page[T]
-	token, next string // of the page, and of the one after it; "" is the first, and none
+	list  *list[T]
+	page  *page[T]
+	token string // of the page; "" is the first
 }
 
 // Remember implements schedule.Answer.
 func (a *listAnswer[T]) Remember() schedule.Result {
 	r := a.remember(listEndpoint)
 	l := a.list
-	if r.Refused || a.w.list != l || l.token != a.token { // of another API, or begun anew
-		r.Report = a.reports()
-		return r
-	}
-	if a.err == nil {
-		a.err = l.append(a.page, a.next)
+	wanted := !r.Refused && a.w.list == l && l.token == a.token // else of another API, or begun anew
+	if wanted && a.err == nil {
+		a.err = l.append(a.page)
 	}
 	switch {
+	case !wanted:
 	case a.err != nil:
 		l.restart()
 		l.reason = client.ReasonOf(a.err)
@@ -103,26 +101,21 @@ func (a *listAnswer[T]) Remember() schedule.Result {
 		l.restart()
 		a.w.listed(a, pages)
 	}
-	r.Report = a.reports()
+	r.Report = a.idle || len(a.events) > 0
 	return r
 }
 
-func (l *list[T]) append(p *page[T], next string) error {
-	if l.tokens == nil {
-		l.tokens = map[string]bool{}
+func (l *list[T]) append(p *page[T]) error {
+	repeated := slices.ContainsFunc(l.pages, func(before *page[T]) bool { return before.next == p.next })
+	if p.next != "" && (repeated || len(l.pages) == maxPages-1) {
+		return fmt.Errorf("%w: the list never ends", client.ErrInvalidResponse)
 	}
-	if next != "" && (l.tokens[next] || len(l.pages) == maxPages-1) {
-		return errEndless
-	}
-	l.tokens[next] = true
-	l.pages, l.token = append(l.pages, p), next
+	l.pages, l.token = append(l.pages, p), p.next
 	return nil
 }
 
 // restart begins with the first page again.
-func (l *list[T]) restart() { l.pages, l.tokens, l.token = nil, nil, "" }
-
-var errEndless = fmt.Errorf("%w: the list never ends", client.ErrInvalidResponse)
+func (l *list[T]) restart() { l.pages, l.token = nil, "" }
 
 // entry is what the list said of a job, and when.
 type entry[T any] struct {
@@ -138,13 +131,11 @@ func (w *watch[T]) listed(a *listAnswer[T], pages []*page[T]) {
 	}
 	l.reason, l.loggedReason, l.fetched = "", "", pages[0].began
 	l.changed = false
-	for _, p := range pages {
-		l.changed = l.changed || !p.discover.Equal(w.setup.jobs.Discover)
-	}
 
 	entries := map[string]entry[T]{}
 	var found []head
 	for _, p := range pages {
+		l.changed = l.changed || !p.discover.Equal(w.setup.jobs.Discover)
 		for _, e := range p.entries {
 			h := w.families.head(e)
 			if _, twice := entries[h.id]; !twice && !p.watched[h.id] {
