@@ -162,25 +162,24 @@ func (a *account) cancel() {
 }
 
 // collect has all kinds fetch side by side, until the deadline of ctx.
-func (a *account) collect(ctx context.Context, s *common, patient bool) accountView {
+func (a *account) collect(ctx context.Context, s *common, patient bool) []view {
 	began := time.Now()
-	v := accountView{resources: make([]resourceView, len(a.watches))}
+	views := make([]view, len(a.watches), len(a.watches)+1)
 	var wg sync.WaitGroup
 	for i, w := range a.watches {
 		if w != nil {
-			wg.Go(func() { v.resources[i] = w.collect(ctx, patient) })
+			wg.Go(func() { views[i] = w.collect(ctx, patient) })
 		}
 	}
 	wg.Wait()
 	up := true
 	for i, w := range a.watches {
-		up = up && (w == nil || v.resources[i].up)
+		up = up && (w == nil || views[i].up)
 	}
-	v.gauges = []series.Gauge{
+	return append(views, view{others: []series.Gauge{
 		s.families.up.Gauge(a.labels, series.Bool(up)),
 		s.families.scrapeDuration.Gauge(a.labels, time.Since(began).Seconds()),
-	}
-	return v
+	}})
 }
 
 // anyKind is a kind, whatever its T.
@@ -205,7 +204,7 @@ func (f *families[T]) watch(a *account, s *common) watcher {
 // watcher is a watch, whatever its T.
 type watcher interface {
 	apply(setup)
-	collect(ctx context.Context, patient bool) resourceView
+	collect(ctx context.Context, patient bool) view
 	probe(ctx context.Context, id string) (v jobView, up bool)
 	overview(now time.Time) ResourceOverview
 	warn(text string)

@@ -92,10 +92,7 @@ func (s *Set) Apply(cfg *config.Config) error {
 	}
 	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.config.Name, b.config.Name) })
 	if !s.watch(accounts) { // closed meanwhile
-		for _, a := range accounts {
-			a.cancel()
-			a.close(nil)
-		}
+		closeAll(accounts)
 	}
 	for name, a := range before {
 		a.close(next[name])
@@ -126,11 +123,16 @@ func (s *Set) Close() {
 	accounts := s.accounts
 	s.accounts, s.closed = nil, true
 	s.mu.Unlock()
+	closeAll(accounts)
+	_ = s.watcher.Close() // nobody can do anything about it
+}
+
+// closeAll gives up what is in flight.
+func closeAll(accounts []*account) {
 	for _, a := range accounts {
 		a.cancel()
 		a.close(nil)
 	}
-	_ = s.watcher.Close() // nobody can do anything about it
 }
 
 // Collector returns the collector of one scrape, which fetches until the
@@ -162,20 +164,18 @@ func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector: it has all accounts fetch side by side.
 func (s *scrape) Collect(ch chan<- prometheus.Metric) {
-	s.set.fetch(s.ctx, s.patient).collect(ch)
-}
-
-// fetch has all accounts fetch side by side, until the deadline of ctx, and
-// returns what is known then.
-func (s *Set) fetch(ctx context.Context, patient bool) *snapshot {
-	accounts := s.watched()
-	snap := &snapshot{accounts: make([]accountView, len(accounts))}
+	accounts := s.set.watched()
+	views := make([][]view, len(accounts))
 	var wg sync.WaitGroup
 	for i, a := range accounts {
-		wg.Go(func() { snap.accounts[i] = a.collect(ctx, &s.common, patient) })
+		wg.Go(func() { views[i] = a.collect(s.ctx, &s.set.common, s.patient) })
 	}
 	wg.Wait()
-	return snap
+	for _, ofAccount := range views {
+		for i := range ofAccount {
+			ofAccount[i].collect(ch)
+		}
+	}
 }

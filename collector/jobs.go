@@ -210,7 +210,7 @@ func (w *watch[T]) rewatch() {
 // collect fetches what is due and allowed, until the deadline of ctx, and
 // returns what is known then. With patience it also fetches what is allowed only
 // later.
-func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
+func (w *watch[T]) collect(ctx context.Context, patient bool) (v view) {
 	var suspect *client.Client
 	w.scheduler.Do(func() {
 		if w.setup.files != nil {
@@ -227,7 +227,7 @@ func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
 		suspect.CloseIdleConnections()
 	}
 	look := func(p schedule.Pass) {
-		r = w.look(p)
+		v = w.look(p)
 		w.scraped, w.lastPass = time.Now(), p
 	}
 	if patient {
@@ -235,10 +235,9 @@ func (w *watch[T]) collect(ctx context.Context, patient bool) (r resourceView) {
 	} else {
 		w.scheduler.Wait(ctx, look)
 	}
-	return r
+	return v
 }
 
-// progressEvery is how often the log says how far a patient pass is.
 const progressEvery = 10 * time.Second
 
 func (w *watch[T]) progress() func(tasks int, wait time.Duration) {

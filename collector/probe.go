@@ -56,31 +56,25 @@ func (s *Set) Probe(ctx context.Context, name, parameter, id string) (prometheus
 			if accounts[i].watches[k] == nil {
 				return nil, fmt.Errorf("%s: the account watches no jobs of that kind", parameter)
 			}
-			return &probe{s, ctx, accounts[i], k, id}, nil
+			return &probe{scrape{s, ctx, false}, accounts[i], k, id}, nil
 		}
 	}
 	return nil, fmt.Errorf("%s: name a job by one of %s", parameter, strings.Join(s.ProbeIDs(), ", "))
 }
 
-// probe lives as long as the request that it serves, and so may hold its
-// context.
+// probe is a scrape of one job.
 type probe struct {
-	set     *Set
-	ctx     context.Context
+	scrape
 	account *account
 	kind    int
 	id      string
 }
 
-// Describe implements prometheus.Collector.
-func (p *probe) Describe(ch chan<- *prometheus.Desc) { (&scrape{set: p.set}).Describe(ch) }
-
 // Collect implements prometheus.Collector.
 func (p *probe) Collect(ch chan<- prometheus.Metric) {
 	v, up := p.account.watches[p.kind].probe(p.ctx, p.id)
 	v.collect(ch)
-	total := p.set.families.up.Gauge(p.account.labels, series.Bool(up))
-	ch <- &total
+	ch <- new(p.set.families.up.Gauge(p.account.labels, series.Bool(up)))
 }
 
 // probe fetches one job if that is due and allowed, until the deadline of ctx,

@@ -11,17 +11,9 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
 
-// snapshot is what is known at one moment. It does not change.
-type snapshot struct{ accounts []accountView }
-
-// accountView is what is known of an account.
-type accountView struct {
-	resources []resourceView // one for each kind
-	gauges    []series.Gauge
-}
-
-// resourceView is what is known of the jobs of one kind.
-type resourceView struct {
+// view is what is known at one moment, of the jobs of one kind or of an account
+// as a whole. It does not change.
+type view struct {
 	up     bool // every job is, and the list where it is used
 	jobs   []jobView
 	others []series.Gauge
@@ -34,26 +26,14 @@ type jobView struct {
 	others [3]*series.Gauge // where there are any
 }
 
-// collect sends everything.
-func (s *snapshot) collect(ch chan<- prometheus.Metric) {
-	for _, a := range s.accounts {
-		for i := range a.resources {
-			a.resources[i].collect(ch)
-		}
-		for i := range a.gauges {
-			ch <- &a.gauges[i]
-		}
-	}
-}
-
 // collect sends in the order of labels: the registry sorts, and that costs half
 // the time where all is sorted already.
-func (r *resourceView) collect(ch chan<- prometheus.Metric) {
-	for i := range r.jobs {
-		r.jobs[i].collect(ch)
+func (v *view) collect(ch chan<- prometheus.Metric) {
+	for i := range v.jobs {
+		v.jobs[i].collect(ch)
 	}
-	for i := range r.others {
-		ch <- &r.others[i]
+	for i := range v.others {
+		ch <- &v.others[i]
 	}
 }
 
@@ -70,16 +50,16 @@ func (v *jobView) collect(ch chan<- prometheus.Metric) {
 }
 
 // look returns what is known at the end of a pass.
-func (w *watch[T]) look(p schedule.Pass) resourceView {
+func (w *watch[T]) look(p schedule.Pass) view {
 	now, f := time.Now(), w.families
-	r := resourceView{up: true, jobs: make([]jobView, len(w.sorted))}
+	v := view{up: true, jobs: make([]jobView, len(w.sorted))}
 	add := func(family *series.Family, value float64, labels ...string) {
-		r.others = append(r.others, family.Gauge(w.labels, value, labels...))
+		v.others = append(v.others, family.Gauge(w.labels, value, labels...))
 	}
 	for i, j := range w.sorted {
 		var up bool
-		r.jobs[i], up = w.view(j, now, p, w.policy)
-		r.up = r.up && up
+		v.jobs[i], up = w.view(j, now, p, w.policy)
+		v.up = v.up && up
 	}
 	if w.policy.usesList() {
 		up, reason := w.listState(now, p)
@@ -87,7 +67,7 @@ func (w *watch[T]) look(p schedule.Pass) resourceView {
 		if !up {
 			add(f.account.listFetchError, 1, f.resource, string(reason))
 		}
-		r.up = r.up && up
+		v.up = v.up && up
 	}
 	if w.policy.discover && !w.list.fetched.IsZero() {
 		add(f.dropped, float64(w.ids.dropped))
@@ -98,7 +78,7 @@ func (w *watch[T]) look(p schedule.Pass) resourceView {
 		add(f.account.limit, budget, f.resource)
 	}
 	w.addFiles(add)
-	return r
+	return v
 }
 
 // addFiles adds a series for each job file. Those whose paths meet in one label
