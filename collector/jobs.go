@@ -49,9 +49,8 @@ type watch[T any] struct {
 	closed   bool
 }
 
-// ids is where the IDs of jobs come from.
+// ids are the IDs of jobs that the configuration does not hold itself.
 type ids struct {
-	static     []string // flags or configuration
 	fromFiles  []string
 	discovered []string
 	dropped    int // by discovery, which found more than it may
@@ -65,6 +64,14 @@ type setup struct {
 	client    *client.Client
 	files     *jobfile.Follower // nil without any
 	newAPI    bool              // or another key
+}
+
+// found returns what is known of the job files.
+func (s *setup) found() (r jobfile.Result) {
+	if s.files != nil {
+		r = s.files.Result()
+	}
+	return r
 }
 
 // maxWarned is how many different warnings of the API are logged.
@@ -120,44 +127,26 @@ func (w *watch[T]) apply(next setup) {
 			w.ids.discovered, w.ids.dropped = nil, 0
 		}
 		w.counters = w.registered.of(w.curried())
-		w.counters.start(w.endpoints()...)
-		w.ids.static = distinct(next.jobs.IDs, func(id string) {
-			es.warn("job ID is given more than once", nil, w.families.id, id)
-		})
-		w.ids.fromFiles = nil
+		w.counters.start(getEndpoint)
+		if w.policy.usesList() {
+			w.counters.start(listEndpoint)
+		}
+		times := make(map[string]int, len(next.jobs.IDs))
+		for _, id := range next.jobs.IDs {
+			if times[id]++; times[id] == 2 {
+				es.warn("job ID is given more than once", nil, w.families.id, id)
+			}
+		}
 		w.readFiles()
 		w.rewatch()
 	})
 	if replaced != nil {
 		replaced.CloseIdleConnections()
 	}
-	var found jobfile.Result
-	if next.files != nil {
-		found = next.files.Result()
-	}
-	newCost(next.account, w.families.resource, next.jobs, found).announce(&es)
+	newCost(next.account, w.families.resource, next.jobs, next.found()).announce(&es)
 	es.write(w.logger, w.about...)
 }
 
-func (w *watch[T]) endpoints() []string {
-	if w.policy.usesList() {
-		return []string{getEndpoint, listEndpoint}
-	}
-	return []string{getEndpoint}
-}
-
-// distinct leaves out what is there twice.
-func distinct(ids []string, twice func(id string)) []string {
-	seen := make(map[string]int, len(ids))
-	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		if seen[id]++; seen[id] == 2 {
-			twice(id)
-		}
-		return seen[id] > 1
-	})
-}
-
-// cancel gives up the requests in flight.
 func (w *watch[T]) cancel() { w.scheduler.Close() }
 
 // close ends the watch. Scrapes that wait still get their answers.
@@ -174,10 +163,7 @@ func (w *watch[T]) close() {
 // readFiles takes over the IDs that are known from files, and reports whether
 // there are others than before.
 func (w *watch[T]) readFiles() (changed bool) {
-	if w.setup.files == nil {
-		return false
-	}
-	found := w.setup.files.Result().IDs
+	found := w.setup.found().IDs
 	changed = !slices.Equal(found, w.ids.fromFiles)
 	w.ids.fromFiles = found
 	return changed
@@ -186,7 +172,7 @@ func (w *watch[T]) readFiles() (changed bool) {
 // rewatch follows which jobs there are to watch. Those that stay keep what is
 // known of them.
 func (w *watch[T]) rewatch() {
-	ids := slices.Concat(w.ids.static, w.ids.fromFiles, w.ids.discovered)
+	ids := slices.Concat(w.setup.jobs.IDs, w.ids.fromFiles, w.ids.discovered)
 	jobs := make(map[string]*job[T], len(ids))
 	for _, id := range ids {
 		if jobs[id] = w.find(id); jobs[id] == nil {

@@ -42,10 +42,10 @@ func (w *watch[T]) newPage(began time.Time) *page[T] {
 		began:    began,
 		families: w.families,
 		discover: w.setup.jobs.Discover,
-		watched:  make(map[string]bool, len(w.ids.static)+len(w.ids.fromFiles)),
+		watched:  make(map[string]bool, len(w.setup.jobs.IDs)+len(w.ids.fromFiles)),
 		names:    make(map[string]string, len(w.ids.discovered)),
 	}
-	for _, id := range w.ids.static {
+	for _, id := range w.setup.jobs.IDs {
 		p.watched[id] = true
 	}
 	for _, id := range w.ids.fromFiles {

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
@@ -107,20 +108,11 @@ func (d *details) nonZero(name string, value client.Optional[float64]) {
 	}
 }
 
-func (d *details) time(name string, value client.Optional[time.Time]) {
-	if value.Valid {
-		*d = append(*d, Detail{name, value.Value})
-	}
-}
-
 // Overview returns what is known now.
 func (s *Set) Overview() *Overview {
 	o := &Overview{Taken: time.Now()}
 	for _, a := range s.watched() {
-		view := AccountOverview{}
-		if s.fromFile {
-			view.Name = a.config.Name
-		}
+		view := AccountOverview{Name: a.config.Name}
 		for _, w := range a.watches {
 			if w != nil {
 				view.Resources = append(view.Resources, w.overview(o.Taken))
@@ -141,15 +133,22 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 			r.Scraped = w.probedAt
 		}
 		r.Discovers, r.Dropped = w.policy.discover, w.ids.dropped
-		r.ListError = w.listError()
-		r.FileError = w.fileErrors()
+		if !w.scraped.IsZero() && w.policy.usesList() {
+			_, r.ListError = w.listState(w.scraped, w.lastPass)
+		}
+		found := w.setup.found()
+		for _, file := range slices.Concat(found.Files, found.Patterns) {
+			if file.Err != nil {
+				r.FileError = append(r.FileError, file.Path)
+			}
+		}
 		n := len(w.sorted) + len(w.probed)
 		r.Jobs, said = make([]JobOverview, 0, n), make([]*T, 0, n)
 		for _, j := range w.sorted {
 			r.Jobs, said = append(r.Jobs, w.jobOverview(j)), append(said, j.last)
 		}
 		for _, j := range w.probed {
-			if w.jobs[j.task.ID] == nil && now.Sub(j.probed) < probedFor {
+			if now.Sub(j.probed) < probedFor {
 				r.Jobs, said = append(r.Jobs, w.probedOverview(j, now)), append(said, j.last)
 			}
 		}
@@ -194,32 +193,4 @@ func (w *watch[T]) probedOverview(j *job[T], now time.Time) JobOverview {
 	}
 	v.Waiting = j.fetched.IsZero() && v.Error == ""
 	return v
-}
-
-func (w *watch[T]) listError() client.Reason {
-	if w.scraped.IsZero() || !w.policy.usesList() {
-		return ""
-	}
-	_, reason := w.listState(w.scraped, w.lastPass)
-	return reason
-}
-
-// fileErrors returns the job files and patterns whose present content is not in
-// use.
-func (w *watch[T]) fileErrors() (paths []string) {
-	if w.setup.files == nil {
-		return nil
-	}
-	found := w.setup.files.Result()
-	for _, file := range found.Files {
-		if file.Err != nil {
-			paths = append(paths, file.Path)
-		}
-	}
-	for _, pattern := range found.Patterns {
-		if pattern.Err != nil {
-			paths = append(paths, pattern.Path)
-		}
-	}
-	return paths
 }

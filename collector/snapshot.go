@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cohere-exporter/cohere_exporter/client"
-	"github.com/cohere-exporter/cohere_exporter/collector/jobfile"
 	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
 	"github.com/cohere-exporter/cohere_exporter/collector/series"
 )
@@ -84,30 +83,19 @@ func (w *watch[T]) look(p schedule.Pass) view {
 // addFiles adds a series for each job file. Those whose paths meet in one label
 // value share it.
 func (w *watch[T]) addFiles(add func(f *series.Family, value float64, labels ...string)) {
-	if w.setup.files == nil {
-		return
-	}
-	found := w.setup.files.Result()
-	good := map[string]bool{}
-	var paths []string
-	note := func(file jobfile.File) {
-		path := series.Label(file.Path)
-		was, there := good[path]
-		good[path] = file.Err == nil && (was || !there)
-		if !there {
-			paths = append(paths, path)
-		}
-	}
+	found := w.setup.found()
+	unused := map[string]bool{}
 	for _, file := range found.Files {
-		note(file)
+		path := series.Label(file.Path)
+		unused[path] = unused[path] || file.Err != nil
 	}
 	for _, pattern := range found.Patterns {
 		if pattern.Err != nil {
-			note(pattern)
+			unused[series.Label(pattern.Path)] = true
 		}
 	}
-	for _, path := range paths {
-		add(w.families.account.fileSuccess, series.Bool(good[path]), w.families.resource, path)
+	for path, bad := range unused {
+		add(w.families.account.fileSuccess, series.Bool(!bad), w.families.resource, path)
 	}
 }
 
@@ -162,9 +150,8 @@ func (w *watch[T]) listState(now time.Time, p schedule.Pass) (up bool, reason cl
 	switch {
 	case l.reason != "":
 		return false, l.reason
-	case !l.fetched.IsZero() && p.Answered(&l.task), !l.due(w.known, now, w.policy): // however old: it is not to be asked for
-		return true, ""
-	case !l.fetched.IsZero() && w.policy.servable(&l.known, now):
+	case !l.fetched.IsZero() && (p.Answered(&l.task) || w.policy.servable(&l.known, now)),
+		!l.due(w.known, now, w.policy): // however old: it is not to be asked for
 		return true, ""
 	}
 	return false, reasonOf(l.task.Why())
