@@ -135,9 +135,7 @@ func (a *account) close(next *account) {
 		if w != nil && (next == nil || next.watches[i] == nil) {
 			w.close()
 		}
-	}
-	for i, files := range a.files {
-		if files != nil && (next == nil || next.files[i] != files) {
+		if files := a.files[i]; files != nil && (next == nil || next.files[i] != files) {
 			files.Close()
 		}
 	}
@@ -184,10 +182,8 @@ func (a *account) collect(ctx context.Context, s *common, patient bool) []view {
 
 // anyKind is a kind, whatever its T.
 type anyKind interface {
-	of(*accountFamilies) anyFamilies
+	families(*accountFamilies) anyFamilies
 }
-
-func (k *kind[T]) of(account *accountFamilies) anyFamilies { return k.families(account) }
 
 // anyFamilies are the series of a kind, whatever its T.
 type anyFamilies interface {
@@ -195,10 +191,6 @@ type anyFamilies interface {
 	configured(*config.Account) *config.Jobs
 	idLabel() string
 	watch(*account, *common) watcher
-}
-
-func (f *families[T]) watch(a *account, s *common) watcher {
-	return newWatch(f, a.labels, a.about, s.options.Logger, s.counters)
 }
 
 // watcher is a watch, whatever its T.

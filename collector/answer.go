@@ -45,7 +45,6 @@ func (o *outcome[T]) Report(change schedule.Change) {
 	o.events.write(o.w.logger, o.w.about...)
 }
 
-// jobAnswer is the answer to a request for a job.
 type jobAnswer[T any] struct {
 	outcome[T]
 	job *job[T]

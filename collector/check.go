@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,8 +17,7 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
 )
 
-// keyLimits are the requests a minute that Cohere allows a key, the greatest
-// first.
+// keyLimits are what Cohere allows, the greatest first.
 var keyLimits = []struct {
 	perMinute float64
 	key       string
@@ -64,7 +64,7 @@ type cost struct {
 
 func newCost(a *config.Account, resource string, c *config.Jobs, found jobfile.Result) cost {
 	ids := map[string]bool{}
-	for _, id := range append(found.IDs[:len(found.IDs):len(found.IDs)], c.IDs...) {
+	for _, id := range slices.Concat(found.IDs, c.IDs) {
 		ids[id] = true
 	}
 	jobs := len(ids)
@@ -162,7 +162,6 @@ func (c cost) warnings() (warnings []string) {
 	return warnings
 }
 
-// due is how many requests are due a minute.
 func (c cost) due(every time.Duration) float64 {
 	return c.policy.perMinute(c.jobs, c.policy.refresh, every)
 }
@@ -206,15 +205,11 @@ func (p policy) perMinute(jobs int, interval, every time.Duration) float64 {
 	case p.list:
 		return 1 / wait(interval, every).Minutes()
 	}
-	return float64(jobs)/wait(interval, every).Minutes() + p.discoveries(every)
-}
-
-// discoveries is how many requests a minute go to a list beside the jobs.
-func (p policy) discoveries(every time.Duration) float64 {
-	if p.list || !p.discover {
-		return 0
+	requests := float64(jobs) / wait(interval, every).Minutes()
+	if p.discover { // the list, beside the jobs
+		requests += 1 / wait(max(p.refresh, minDiscovery), every).Minutes()
 	}
-	return 1 / wait(max(p.refresh, minDiscovery), every).Minutes()
+	return requests
 }
 
 func rounded(perMinute float64) float64 { return math.Round(perMinute*100) / 100 }

@@ -42,17 +42,12 @@ func New(cfg *config.Config, o Options) (*Set, error) {
 	s := &Set{common: common{fromFile: cfg.FromFile, families: newAccountFamilies(cfg.FromFile), options: o}}
 	s.counters = newCounters(s.families.base)
 	for _, kind := range kinds {
-		s.kinds = append(s.kinds, kind.of(s.families))
+		s.kinds = append(s.kinds, kind.families(s.families))
 	}
 	if err := s.Apply(cfg); err != nil {
 		return nil, err
 	}
-	for _, c := range s.counters.collectors() {
-		if err := o.Registerer.Register(c); err != nil {
-			s.Close()
-			return nil, err
-		}
-	}
+	o.Registerer.MustRegister(s.counters.requests, s.counters.duration, s.counters.skipped, s.counters.warnings)
 	return s, nil
 }
 
@@ -91,7 +86,13 @@ func (s *Set) Apply(cfg *config.Config) error {
 		next[a.config.Name] = a
 	}
 	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.config.Name, b.config.Name) })
-	if !s.watch(accounts) { // closed meanwhile
+	s.mu.Lock()
+	closed := s.closed // meanwhile
+	if !closed {
+		s.accounts = accounts
+	}
+	s.mu.Unlock()
+	if closed {
 		closeAll(accounts)
 	}
 	for name, a := range before {
@@ -104,17 +105,6 @@ func (s *Set) watched() []*account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.accounts
-}
-
-// watch swaps the accounts, unless the Set is closed.
-func (s *Set) watch(accounts []*account) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.accounts = accounts
-	return true
 }
 
 // Close gives up what is in flight.

@@ -58,11 +58,6 @@ func newCounters(base []string) counters {
 	}
 }
 
-func (c counters) collectors() []prometheus.Collector {
-	return []prometheus.Collector{c.requests, c.duration, c.skipped, c.warnings}
-}
-
-// of returns the counters of one watch.
 func (c counters) of(labels prometheus.Labels) counters {
 	return counters{
 		requests: c.requests.MustCurryWith(labels),
@@ -73,20 +68,17 @@ func (c counters) of(labels prometheus.Labels) counters {
 }
 
 // start makes every series that is expected there before it counts anything.
-func (c counters) start(endpoints ...string) {
-	for _, endpoint := range endpoints {
-		for _, code := range []string{"200", "429", "error"} {
-			c.requests.WithLabelValues(endpoint, code)
-		}
-		c.duration.WithLabelValues(endpoint)
+func (c counters) start(endpoint string) {
+	for _, code := range []string{"200", "429", "error"} {
+		c.requests.WithLabelValues(endpoint, code)
 	}
+	c.duration.WithLabelValues(endpoint)
 	for _, reason := range skipReasons {
 		c.skipped.WithLabelValues(reason)
 	}
 	c.warnings.WithLabelValues()
 }
 
-// forget deletes the series of a watch.
 func (c counters) forget(labels prometheus.Labels) {
 	c.requests.DeletePartialMatch(labels)
 	c.duration.DeletePartialMatch(labels)
@@ -94,7 +86,6 @@ func (c counters) forget(labels prometheus.Labels) {
 	c.warnings.DeletePartialMatch(labels)
 }
 
-// count counts a request by how it ended.
 func (c counters) count(endpoint string, took time.Duration, err error) {
 	code := "error"
 	switch status := client.StatusCode(err); {

@@ -11,7 +11,6 @@ import (
 // under a lock, since a log may take its time.
 type events []event
 
-// event is one line.
 type event struct {
 	level  func(log.Logger) log.Logger
 	msg    string

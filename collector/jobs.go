@@ -77,13 +77,14 @@ func (s *setup) found() (r jobfile.Result) {
 // maxWarned is how many different warnings of the API are logged.
 const maxWarned = 100
 
-func newWatch[T any](f *families[T], account series.Labels, about []any, logger log.Logger, c counters) *watch[T] {
+// watch returns one of an account, without any configuration yet.
+func (f *families[T]) watch(a *account, s *common) watcher {
 	w := &watch[T]{
 		families:   f,
-		labels:     account,
-		about:      append(slices.Clone(about), "resource", f.resource),
-		logger:     logger,
-		registered: c,
+		labels:     a.labels,
+		about:      append(slices.Clone(a.about), "resource", f.resource),
+		logger:     s.options.Logger,
+		registered: s.counters,
 		warned:     map[string]bool{},
 		probed:     map[string]*job[T]{},
 		list:       &list[T]{},
@@ -226,6 +227,7 @@ func (w *watch[T]) collect(ctx context.Context, patient bool) (v view) {
 
 const progressEvery = 10 * time.Second
 
+// progress says in the log how far a patient pass is.
 func (w *watch[T]) progress() func(tasks int, wait time.Duration) {
 	var last time.Time
 	return func(tasks int, wait time.Duration) {

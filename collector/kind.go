@@ -88,11 +88,10 @@ func reported[T any](name, help string, value func(*T) client.Optional[float64])
 
 // nonZero is a row for what a job normally has none of.
 func nonZero[T any](name, help string, value func(*T) client.Optional[float64]) row[T] {
-	return row[T]{name, help + fromMemory, nil, func(j *T, to *series.Builder) {
-		if v := value(j); v.Valid && v.Value != 0 {
-			to.Add(v.Value)
-		}
-	}}
+	return reported(name, help, func(j *T) client.Optional[float64] {
+		v := value(j)
+		return client.Optional[float64]{Value: v.Value, Valid: v.Value != 0}
+	})
 }
 
 // timestamp is a row for a time, in Unix time.
@@ -113,7 +112,7 @@ type families[T any] struct {
 	watched, dropped                                   *series.Family
 }
 
-func (k *kind[T]) families(account *accountFamilies) *families[T] {
+func (k *kind[T]) families(account *accountFamilies) anyFamilies {
 	base := append(slices.Clone(account.base), k.id)
 	of := func(name, help string, own ...string) *series.Family {
 		return series.NewFamily("cohere_"+k.name+name, help, base, own)

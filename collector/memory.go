@@ -49,11 +49,9 @@ func (j *job[T]) succeed(got *T, began time.Time, p policy) (before, now string)
 	}
 	j.reason, j.fetched = "", began
 	j.settle(h.settled, j.last != nil, began, p)
-	success := j.lastSuccess.Gauge(j.labels, series.Seconds(began))
-	j.success = &success
+	j.success = new(j.lastSuccess.Gauge(j.labels, series.Seconds(began)))
 	if before != now {
-		changed := j.statusChanged.Gauge(j.labels, series.Seconds(began))
-		j.changed, j.changedAt = &changed, began
+		j.changed, j.changedAt = new(j.statusChanged.Gauge(j.labels, series.Seconds(began))), began
 	}
 	if j.last == nil || !j.equal(got, j.last) {
 		j.last = got
@@ -93,8 +91,7 @@ func (j *job[T]) fail(reason client.Reason) {
 // failureGauge returns the series that says why the job is not up.
 func (j *job[T]) failureGauge(reason client.Reason) *series.Gauge {
 	if j.failure == nil || j.failureOf != reason {
-		g := j.fetchError.Gauge(j.labels, 1, string(reason))
-		j.failure, j.failureOf = &g, reason
+		j.failure, j.failureOf = new(j.fetchError.Gauge(j.labels, 1, string(reason))), reason
 	}
 	return j.failure
 }

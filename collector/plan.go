@@ -159,7 +159,6 @@ func plan(l *listKnown, jobs []*known, now time.Time, pass schedule.Pass, p poli
 		byID = func(k *known) bool { return k.unlisted && k.task.SentBefore(&l.task) }
 	}
 
-	lacking := func(k *known) bool { return p.list && !askList && k.settled && k.lacksTokens }
 	tokens := p.tokens
 	var forTokens []schedule.Wish
 	for _, k := range jobs {
@@ -171,7 +170,7 @@ func plan(l *listKnown, jobs []*known, now time.Time, pass schedule.Pass, p poli
 		case !pass.Allows(&k.task):
 		case k.task.Pending() || p.due(k, now) && byID(k):
 			wishes = append(wishes, wish)
-		case lacking(k) && !now.Before(k.tokensFrom):
+		case p.list && !askList && k.settled && k.lacksTokens && !now.Before(k.tokensFrom):
 			forTokens = append(forTokens, wish)
 		}
 	}

@@ -55,10 +55,8 @@ type sending struct {
 	refused bool
 }
 
-// age returns how long ago a request was written.
 func (l *limit) age(s sending, now time.Time) time.Duration { return now.Sub(l.epoch) - s.at }
 
-// permit is the permission to send one request.
 type permit struct {
 	given   uint64 // on the clock
 	sent    int    // how often it was used: net/http may send a request again
@@ -156,7 +154,6 @@ func (l *limit) context(parent context.Context) (context.Context, context.Cancel
 	return context.WithCancel(parent)
 }
 
-// done gives a permit back.
 func (l *limit) done(p *permit) {
 	l.permits--
 	if p.sent == 0 {

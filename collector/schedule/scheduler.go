@@ -62,22 +62,21 @@ const (
 	Deadline       // nobody waited any longer
 )
 
-// Source is what a Scheduler works for.
+// Source is what a Scheduler works for. The scheduler's lock is held whenever it
+// is called.
 type Source interface {
 	// Due returns what is due in a pass. Tasks that are pending belong to it,
 	// or the pass does not wait for them; those that were sent or skipped for
-	// the pass do no harm. The scheduler's lock is held.
+	// the pass do no harm.
 	Due(p Pass) []Wish
 
-	// Prepare returns the request for a task. The scheduler's lock is held.
+	// Prepare returns the request for a task.
 	Prepare(t *Task) Request
 
 	// Skipped is called when n tasks that were due are left for a later pass.
-	// The scheduler's lock is held.
 	Skipped(why Why, n int)
 
 	// Resent is called when net/http sends a task's request once more by itself.
-	// The scheduler's lock is held.
 	Resent(t *Task)
 }
 
@@ -467,7 +466,6 @@ func (s *Scheduler) trace(ctx context.Context, cancel context.CancelFunc, r *req
 	})
 }
 
-// write reports whether a request may be written now.
 func (s *Scheduler) write(r *request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
