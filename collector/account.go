@@ -18,7 +18,7 @@ import (
 )
 
 // kinds are all that can be watched.
-var kinds = []anyKind{embedJobs, batches}
+var kinds = []func(*accountFamilies) anyFamilies{embedJobs.families, batches.families}
 
 // Options are what a Set needs besides its configuration.
 type Options struct {
@@ -178,11 +178,6 @@ func (a *account) collect(ctx context.Context, s *common, patient bool) []view {
 		s.families.up.Gauge(a.labels, series.Bool(up)),
 		s.families.scrapeDuration.Gauge(a.labels, time.Since(began).Seconds()),
 	}})
-}
-
-// anyKind is a kind, whatever its T.
-type anyKind interface {
-	families(*accountFamilies) anyFamilies
 }
 
 // anyFamilies are the series of a kind, whatever its T.

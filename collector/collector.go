@@ -41,8 +41,8 @@ func New(cfg *config.Config, o Options) (*Set, error) {
 	}
 	s := &Set{common: common{fromFile: cfg.FromFile, families: newAccountFamilies(cfg.FromFile), options: o}}
 	s.counters = newCounters(s.families.base)
-	for _, kind := range kinds {
-		s.kinds = append(s.kinds, kind.families(s.families))
+	for _, families := range kinds {
+		s.kinds = append(s.kinds, families(s.families))
 	}
 	if err := s.Apply(cfg); err != nil {
 		return nil, err

@@ -18,11 +18,10 @@ type view struct {
 	others []series.Gauge
 }
 
-// jobView is what a scrape sends of a job.
+// jobView is what a scrape sends of a job. What is nil is not sent.
 type jobView struct {
-	values []series.Gauge
-	up     *series.Gauge
-	others [3]*series.Gauge // where there are any
+	values                        []series.Gauge
+	up, success, changed, failure *series.Gauge
 }
 
 // collect sends in the order of labels: the registry sorts, and that costs half
@@ -40,8 +39,7 @@ func (v *jobView) collect(ch chan<- prometheus.Metric) {
 	for i := range v.values {
 		ch <- &v.values[i]
 	}
-	ch <- v.up
-	for _, g := range v.others {
+	for _, g := range [...]*series.Gauge{v.up, v.success, v.changed, v.failure} {
 		if g != nil {
 			ch <- g
 		}
@@ -101,14 +99,14 @@ func (w *watch[T]) addFiles(add func(f *series.Family, value float64, labels ...
 
 func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass, policy policy) (v jobView, up bool) {
 	up, reason := w.state(j, now, p, policy)
-	v.up, v.others[0] = &j.upGauge[0], j.success
+	v.up, v.success = &j.upGauge[0], j.success
 	if up {
 		v.up = &j.upGauge[1]
 	} else {
-		v.others[2] = j.failureGauge(reason)
+		v.failure = j.failureGauge(reason)
 	}
 	if w.servable(j, now, p, policy) {
-		v.values, v.others[1] = j.values, j.changed
+		v.values, v.changed = j.values, j.changed
 	}
 	return v, up
 }

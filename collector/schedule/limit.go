@@ -29,6 +29,16 @@ func (l Limits) Budget() (requests int, window time.Duration) {
 	return int(l.PerMinute), time.Minute
 }
 
+// State is how the limit stands.
+type State struct {
+	Budget int           // requests in a window; 0: no limit
+	Window time.Duration // of the budget
+	Used   int           // requests sent within the last window
+
+	Opens   time.Time // when the gate may open; not after now: it is not closed
+	Refused bool      // a request was refused, and none has been answered since
+}
+
 // limit says when a request may be sent: a budget in any window of time, and a
 // gate that a refusal closes. It is asked at the moment of sending. Times of
 // the scheduler's clock say what came first.
@@ -199,4 +209,18 @@ func (l *limit) forget(clock uint64) {
 	l.closed, l.opens = clock, time.Time{}
 	l.refusals, l.inFlight = 0, 0
 	l.lesson = lesson{after: clock}
+}
+
+// State returns how the limit stands. The lock has to be held, as within Do.
+func (s *Scheduler) State(now time.Time) State {
+	l := &s.limit
+	l.grow(now)
+	state := State{Opens: l.opens, Refused: l.refusals > 0}
+	state.Budget, state.Window = l.budget()
+	for _, sent := range l.sent {
+		if l.age(sent, now) < state.Window {
+			state.Used++
+		}
+	}
+	return state
 }
