@@ -192,7 +192,7 @@ type anyFamilies interface {
 type watcher interface {
 	apply(setup)
 	collect(ctx context.Context, patient bool) view
-	probe(ctx context.Context, id string) (v jobView, up bool)
+	probe(ctx context.Context, id string) jobView
 	overview(now time.Time) ResourceOverview
 	warn(text string)
 	cancel()

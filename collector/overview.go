@@ -134,7 +134,7 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 		}
 		r.Discovers, r.Dropped = w.policy.discover, w.ids.dropped
 		if !w.scraped.IsZero() && w.policy.usesList() {
-			_, r.ListError = w.listState(w.scraped, w.lastPass)
+			r.ListError = w.listProblem(w.scraped, w.lastPass)
 		}
 		found := w.setup.found()
 		for _, file := range slices.Concat(found.Files, found.Patterns) {
@@ -171,7 +171,7 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 func (w *watch[T]) jobOverview(j *job[T]) JobOverview {
 	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason}
 	if !w.scraped.IsZero() {
-		_, v.Error = w.state(j, w.scraped, w.lastPass, w.policy)
+		v.Error = w.problem(j, w.scraped, w.lastPass, w.policy)
 		v.Stale = j.last != nil && !w.servable(j, w.scraped, w.lastPass, w.policy)
 	}
 	// Where nothing says why there is no answer, none was asked for.

@@ -72,15 +72,15 @@ type probe struct {
 
 // Collect implements prometheus.Collector.
 func (p *probe) Collect(ch chan<- prometheus.Metric) {
-	v, up := p.account.watches[p.kind].probe(p.ctx, p.id)
+	v := p.account.watches[p.kind].probe(p.ctx, p.id)
 	v.collect(ch)
-	ch <- new(p.set.families.up.Gauge(p.account.labels, series.Bool(up)))
+	ch <- new(p.set.families.up.Gauge(p.account.labels, series.Bool(v.failure == nil)))
 }
 
 // probe fetches one job if that is due and allowed, until the deadline of ctx,
 // and returns what is known of it then. What was asked within the last minute is
 // not asked again.
-func (w *watch[T]) probe(ctx context.Context, id string) (v jobView, up bool) {
+func (w *watch[T]) probe(ctx context.Context, id string) (v jobView) {
 	due := func(p schedule.Pass) []schedule.Wish {
 		now := time.Now()
 		j, policy := w.forProbe(id, now)
@@ -96,10 +96,10 @@ func (w *watch[T]) probe(ctx context.Context, id string) (v jobView, up bool) {
 	w.scheduler.WaitFor(ctx, due, func(p schedule.Pass) {
 		now := time.Now()
 		j, policy := w.forProbe(id, now)
-		v, up = w.view(j, now, p, policy)
+		v = w.view(j, now, p, policy)
 		w.probedAt = now
 	})
-	return v, up
+	return v
 }
 
 // forProbe returns a job and how it is fetched and served. One that is not

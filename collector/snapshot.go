@@ -18,7 +18,8 @@ type view struct {
 	others []series.Gauge
 }
 
-// jobView is what a scrape sends of a job. What is nil is not sent.
+// jobView is what a scrape sends of a job. What is nil is not sent: a job that is
+// up has no failure.
 type jobView struct {
 	values                        []series.Gauge
 	up, success, changed, failure *series.Gauge
@@ -54,17 +55,16 @@ func (w *watch[T]) look(p schedule.Pass) view {
 		v.others = append(v.others, family.Gauge(w.labels, value, labels...))
 	}
 	for i, j := range w.sorted {
-		var up bool
-		v.jobs[i], up = w.view(j, now, p, w.policy)
-		v.up = v.up && up
+		v.jobs[i] = w.view(j, now, p, w.policy)
+		v.up = v.up && v.jobs[i].failure == nil
 	}
 	if w.policy.usesList() {
-		up, reason := w.listState(now, p)
-		add(f.account.listUp, series.Bool(up), f.resource)
-		if !up {
+		reason := w.listProblem(now, p)
+		add(f.account.listUp, series.Bool(reason == ""), f.resource)
+		if reason != "" {
 			add(f.account.listFetchError, 1, f.resource, string(reason))
+			v.up = false
 		}
-		v.up = v.up && up
 	}
 	if w.policy.discover && !w.list.fetched.IsZero() {
 		add(f.dropped, float64(w.ids.dropped))
@@ -97,39 +97,36 @@ func (w *watch[T]) addFiles(add func(f *series.Family, value float64, labels ...
 	}
 }
 
-func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass, policy policy) (v jobView, up bool) {
-	up, reason := w.state(j, now, p, policy)
-	v.up, v.success = &j.upGauge[0], j.success
-	if up {
-		v.up = &j.upGauge[1]
-	} else {
-		v.failure = j.failureGauge(reason)
+func (w *watch[T]) view(j *job[T], now time.Time, p schedule.Pass, policy policy) jobView {
+	v := jobView{up: &j.upGauge[1], success: j.success}
+	if reason := w.problem(j, now, p, policy); reason != "" {
+		v.up, v.failure = &j.upGauge[0], j.failureGauge(reason)
 	}
 	if w.servable(j, now, p, policy) {
 		v.values, v.changed = j.values, j.changed
 	}
-	return v, up
+	return v
 }
 
-// state reports whether a job is up for a scrape: its last attempt worked, and
-// what is known is new enough. If it is not, the reason says why.
-func (w *watch[T]) state(j *job[T], now time.Time, p schedule.Pass, policy policy) (up bool, reason client.Reason) {
+// problem says why a job is not up for a scrape: its last attempt failed, or what
+// is known is too old. Of one that is up it is "".
+func (w *watch[T]) problem(j *job[T], now time.Time, p schedule.Pass, policy policy) client.Reason {
 	listFails := policy.list && w.list.reason != "" // for all, but what ranks last anyway
 	switch {
 	case j.reason != "" && (!listFails || j.reason == client.NotFound):
-		return false, j.reason
+		return j.reason
 	case listFails:
-		return false, w.list.reason
+		return w.list.reason
 	case w.servable(j, now, p, policy):
-		return true, ""
+		return ""
 	case j.task.Pending():
-		return false, client.Timeout
+		return client.Timeout
 	}
 	why := j.task.Why()
 	if policy.list && (j.listed || why == schedule.NotSkipped) { // the list answers for it
 		why = w.list.task.Why()
 	}
-	return false, reasonOf(why)
+	return reasonOf(why)
 }
 
 // servable reports whether a job's values may be served. What the scrape fetched
@@ -143,14 +140,15 @@ func (w *watch[T]) servable(j *job[T], now time.Time, p schedule.Pass, policy po
 	return fresh || policy.servable(&j.known, now)
 }
 
-func (w *watch[T]) listState(now time.Time, p schedule.Pass) (up bool, reason client.Reason) {
+// listProblem says why the list is not up, "" if it is.
+func (w *watch[T]) listProblem(now time.Time, p schedule.Pass) client.Reason {
 	l := w.list
 	switch {
 	case l.reason != "":
-		return false, l.reason
+		return l.reason
 	case !l.fetched.IsZero() && (p.Answered(&l.task) || w.policy.servable(&l.known, now)),
 		!l.due(w.known, now, w.policy): // however old: it is not to be asked for
-		return true, ""
+		return ""
 	}
-	return false, reasonOf(l.task.Why())
+	return reasonOf(l.task.Why())
 }
