@@ -118,13 +118,13 @@ type Scheduler struct {
 	ctx    context.Context // of requests
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	answered uint64 // attempts: answers, and none in time, but no refusals
-	clock    uint64 // counts passes, requests, answers and skips, to say what came first
-	limit    limit
-	workers  int // sending
-	queue    []*request
-	passes   []*pass // waiting, the oldest first
+	mu         sync.Mutex
+	answeredAt time.Time // when an attempt last ended: in an answer, or none in time, but in no refusal
+	clock      uint64    // counts passes, requests, answers and skips, to say what came first
+	limit      limit
+	workers    int // sending
+	queue      []*request
+	passes     []*pass // waiting, the oldest first
 }
 
 // request is one that passes wait for.
@@ -247,18 +247,16 @@ func (s *Scheduler) WaitOut(ctx context.Context, left func(tasks int, wait time.
 	p := s.begin()
 	p.patient = true
 	defer s.end(p)
-	answered, since := s.answered, time.Now()
+	began := time.Now()
 	for {
 		s.complete(ctx, p)
 		p.start = s.tick() // what was skipped may be sent after all
 		n := s.wanted(p)
-		if s.answered != answered {
-			answered, since = s.answered, time.Now()
-		}
-		if n == 0 || ctx.Err() != nil || time.Since(since) >= giveUpAfter {
+		idle := min(time.Since(began), time.Since(s.answeredAt))
+		if n == 0 || ctx.Err() != nil || idle >= giveUpAfter {
 			break
 		}
-		wait := min(max(s.limit.next(time.Now()), time.Millisecond), giveUpAfter-time.Since(since))
+		wait := min(max(s.limit.next(time.Now()), time.Millisecond), giveUpAfter-idle)
 		s.mu.Unlock()
 		left(n, wait)
 		select {
@@ -441,7 +439,7 @@ func (s *Scheduler) remember(r *request, result Result) (change Change) {
 		change.Refusals = s.limit.refusals
 		return change
 	}
-	s.answered++
+	s.answeredAt = time.Now()
 	r.Task.lastAnswered = s.tick()
 	r.Task.again = result.More
 	change.Opened = result.Accepted && s.limit.accepted(r.permit)
