@@ -52,13 +52,13 @@ type JobOverview struct {
 	Fetched time.Time     // when the last successful request was sent; zero: never, or not found
 	Changed time.Time     // when the status was first seen after another; zero: never
 
-	said     any // what the API said last, as a pointer; nil: nothing that holds
-	describe func(said any) Description
+	said     any                        // what the API said last, as a pointer
+	describe func(said any) Description // nil: nothing that it said holds
 }
 
 // Describe returns what else the API says of the job.
 func (j *JobOverview) Describe() Description {
-	if j.said == nil {
+	if j.describe == nil {
 		return Description{}
 	}
 	return j.describe(j.said)
@@ -126,7 +126,6 @@ func (s *Set) Overview() *Overview {
 // overview takes pointers while it holds the lock, and looks at them after that.
 func (w *watch[T]) overview(now time.Time) ResourceOverview {
 	r := ResourceOverview{Name: w.families.resource, ID: w.families.id, Statuses: w.families.statuses}
-	var said []*T
 	w.scheduler.Do(func() {
 		r.Scraped, r.Requests = w.scraped, w.scheduler.State(now)
 		if w.probedAt.After(r.Scraped) {
@@ -142,34 +141,30 @@ func (w *watch[T]) overview(now time.Time) ResourceOverview {
 				r.FileError = append(r.FileError, file.Path)
 			}
 		}
-		n := len(w.sorted) + len(w.probed)
-		r.Jobs, said = make([]JobOverview, 0, n), make([]*T, 0, n)
+		r.Jobs = make([]JobOverview, 0, len(w.sorted)+len(w.probed))
 		for _, j := range w.sorted {
-			r.Jobs, said = append(r.Jobs, w.jobOverview(j)), append(said, j.last)
+			r.Jobs = append(r.Jobs, w.jobOverview(j))
 		}
 		for _, j := range w.probed {
 			if now.Sub(j.probed) < probedFor {
-				r.Jobs, said = append(r.Jobs, w.probedOverview(j, now)), append(said, j.last)
+				r.Jobs = append(r.Jobs, w.probedOverview(j, now))
 			}
 		}
 	})
 	describe := func(said any) Description { return w.families.describeJob(said.(*T)) }
-	for i, last := range said {
-		if last == nil {
-			continue
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		if last := j.said.(*T); last != nil {
+			h := w.families.head(last)
+			j.Name, j.Status, j.Settled, j.Created = h.name, h.status, h.settled, h.created.Value
+			j.describe = describe
 		}
-		j, h := &r.Jobs[i], w.families.head(last)
-		j.Name, j.Status, j.Settled = h.name, h.status, h.settled
-		if h.created.Valid {
-			j.Created = h.created.Value
-		}
-		j.said, j.describe = last, describe
 	}
 	return r
 }
 
 func (w *watch[T]) jobOverview(j *job[T]) JobOverview {
-	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason}
+	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason, said: j.last}
 	if !w.scraped.IsZero() {
 		v.Error = w.problem(j, w.scraped, w.lastPass, w.policy)
 		v.Stale = j.last != nil && !w.servable(j, w.scraped, w.lastPass, w.policy)
@@ -186,7 +181,7 @@ func (w *watch[T]) jobOverview(j *job[T]) JobOverview {
 // probedOverview is for a job that is not watched. Nothing but its own requests
 // tells of it.
 func (w *watch[T]) probedOverview(j *job[T], now time.Time) JobOverview {
-	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason, Probed: true}
+	v := JobOverview{ID: j.task.ID, Fetched: j.fetched, Changed: j.changedAt, Error: j.reason, Probed: true, said: j.last}
 	v.Stale = j.last != nil && !w.policy.servable(&j.known, now)
 	if why := j.task.Why(); v.Error == "" && (v.Stale || j.fetched.IsZero()) && why != schedule.NotSkipped {
 		v.Error = reasonOf(why)
