@@ -63,7 +63,7 @@ func Add(app *kingpin.Application) *Account {
 	flag("timeout", "Limit of one API request.").Default(a.Timeout.String()).SetValue(&a.Timeout)
 	flag("max-concurrent-requests", "API requests in flight at once, for each kind of jobs.").Default(strconv.Itoa(j.MaxConcurrentRequests)).IntVar(&j.MaxConcurrentRequests)
 	flag("requests-per-minute", "Budget of API requests in any minute, for each kind of jobs; 0 sets no limit.").Default(strconv.FormatFloat(j.RequestsPerMinute, 'f', -1, 64)).Float64Var(&j.RequestsPerMinute)
-	flag("refresh-interval", "A job younger than this is not fetched again. Set it a little below the scrape interval.").Default(j.RefreshInterval.String()).SetValue(&j.RefreshInterval)
+	flag("refresh-interval", "A job fetched less than this ago is not fetched again. Set it a little below the scrape interval.").Default(j.RefreshInterval.String()).SetValue(&j.RefreshInterval)
 	flag("settled-interval", "The same for jobs that have come to their end, where it is the longer of the two.").Default(j.SettledInterval.String()).SetValue(&j.SettledInterval)
 	flag("max-staleness", "How far beyond its interval an active job's last known values are served.").Default(j.MaxStaleness.String()).SetValue(&j.MaxStaleness)
 	flag("fetch", "One request for each job (get), or one for all (list). With discovery list is the default.").PlaceHolder("get|list").EnumVar(&j.Fetch, config.FetchGet, config.FetchList)
