@@ -353,17 +353,35 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 }
 
+// Links lead to files that exist, and to headings that they have.
 func TestLinks(t *testing.T) {
-	for _, path := range append(glob(t, "*.md"), readme, securityFile, contributingFile) {
-		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(readFile(t, path)), -1) {
+	for _, path := range append(glob(t, "*.md"), readme, securityFile, contributingFile, "../CHANGELOG.md", "../.ci/README.md") {
+		for _, m := range regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`).FindAllStringSubmatch(string(readFile(t, path)), -1) {
+			to := path
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(path), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s: %v", path, err)
+			} else if m[2] != "" && !slices.Contains(anchors(t, to), m[2]) {
+				t.Errorf("%s: %s has no heading #%s", path, to, m[2])
 			}
 		}
 	}
+}
+
+// anchors returns those that GitHub gives the headings of a document.
+func anchors(t *testing.T, path string) (names []string) {
+	t.Helper()
+	text := regexp.MustCompile("(?s)\n```.*?\n```").ReplaceAllString(string(readFile(t, path)), "")
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }
 
 // vocabulary is what expressions are made of.
