@@ -59,7 +59,8 @@ func newResourceCard(account string, r *collector.ResourceOverview, now time.Tim
 		c.Troubles = append(c.Troubles, fmt.Sprintf("%s: %s", count(errors[reason], "job", "jobs"), adviceOn(reason).What))
 	}
 	if r.ListError != "" {
-		c.Troubles = append(c.Troubles, "The list of jobs: "+adviceOn(r.ListError).What)
+		a := adviceOn(r.ListError)
+		c.Troubles = append(c.Troubles, fmt.Sprintf("The list of jobs: %s %s", a.What, a.Do))
 	}
 	for _, path := range r.FileError {
 		c.Troubles = append(c.Troubles, "Job file "+short(path, maxCell)+" is not in use as it is now; the log has the error.")

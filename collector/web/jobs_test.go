@@ -439,13 +439,13 @@ func TestJobsSayWhy(t *testing.T) {
 		)
 		same(t, strings.Join(got, "\n"), `
 400: The API finds the request bad (400).`+ask+`
-401: The API does not accept the key (401). Put a key that works into the key file; it is used at the next request.
+401: The API does not accept the key (401). Put a key that works into the key file: it is used at the next request. A key in CO_API_KEY takes a restart.
 402: The API wants to be paid (402). The account has reached its billing limit: ask whoever pays for it.
 403: The key may not do this (403). Use a key of the user who starts the jobs.
 404: Not found (404). The ID is wrong, the job was deleted, or another user started it: a job is visible only to the user who started it.
 418: An unexpected answer.`+other+`
 422: The API cannot process the request (422).`+ask+`
-498: The API takes offence at a token (498).`+ask+`
+498: The API rejects a token (498).`+ask+`
 499: The API says the request was given up (499).`+ask+`
 500: The API has an error (5xx).`+wait+`
 501: The API cannot do this (501).`+wait+`
@@ -515,8 +515,28 @@ func TestJobsOfNone(t *testing.T) {
 			embedJobs.Discover, batches.Discover = &discover, &discover
 		})
 		s.scrape()
-		expect(t, s.open("/jobs"), 200, "No job is watched", "What to do", "--cohere.job-id=ID", "Discovery is on.", "!<table", "!<form")
+		expect(t, s.open("/jobs"), 200, "No job is watched", "What to do", "Discovery is on.", "!--cohere.job-id=ID", "!<table", "!<form")
 		expect(t, s.open("/"), 200, "No job is watched")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(_ *cohertest.User, embedJobs, batches *config.Jobs) {
+			embedJobs.IDs, batches.IDs = []string{}, []string{} // only probed
+		})
+		s.scrape()
+		expect(t, s.open("/jobs"), 200, "No job is watched", "What to do", "--cohere.job-id=ID", "!Discovery is on.")
+	})
+}
+
+// A list that fails is what keeps discovery from finding jobs.
+func TestJobsOfAListThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(u *cohertest.User, embedJobs, batches *config.Jobs) {
+			discover := config.DefaultDiscover()
+			embedJobs.Discover, batches.Discover = &discover, &discover
+			u.SetKey("another")
+		})
+		s.scrape()
+		expect(t, s.open("/jobs"), 200, "The list of jobs: The API does not accept the key (401). Put a key that works into the key file", "!--cohere.job-id=ID")
 	})
 }
 

@@ -23,13 +23,13 @@ const (
 // reasons are in words what the label "reason" says.
 var reasons = map[client.Reason]advice{
 	client.BadRequest:      {"The API finds the request bad (400).", readAnswer},
-	client.Unauthorized:    {"The API does not accept the key (401).", "Put a key that works into the key file; it is used at the next request."},
+	client.Unauthorized:    {"The API does not accept the key (401).", "Put a key that works into the key file: it is used at the next request. A key in CO_API_KEY takes a restart."},
 	client.PaymentRequired: {"The API wants to be paid (402).", "The account has reached its billing limit: ask whoever pays for it."},
 	client.Forbidden:       {"The key may not do this (403).", "Use a key of the user who starts the jobs."},
 	client.NotFound:        {"Not found (404).", "The ID is wrong, the job was deleted, or another user started it: a job is visible only to the user who started it."},
 	client.Unprocessable:   {"The API cannot process the request (422).", readAnswer},
 	client.RateLimited:     {"The API refuses requests (429).", "The exporter asks again by itself. If this goes on, lower the budget: others use the same key."},
-	client.InvalidToken:    {"The API takes offence at a token (498).", readAnswer},
+	client.InvalidToken:    {"The API rejects a token (498).", readAnswer},
 	client.ClientClosed:    {"The API says the request was given up (499).", readAnswer},
 	client.ServerError:     {"The API has an error (5xx).", apiTrouble},
 	client.NotImplemented:  {"The API cannot do this (501).", apiTrouble},
