@@ -54,7 +54,7 @@ func Add(app *kingpin.Application) *Account {
 	a, j, d := &f.account, &f.jobs, &f.discovery
 	for _, kind := range config.Kinds {
 		f.variables = append(f.variables, kind.IDVariable)
-		f.ids[kind.Name] = flag(kind.IDFlag, "ID to fetch, of "+kind.Word()+". Repeatable, and each value may be a list, separated by commas or white space.").PlaceHolder("ID").Envar(kind.IDVariable).Strings()
+		f.ids[kind.Name] = flag(kind.IDFlag, "IDs of "+strings.ReplaceAll(kind.Name, "_", " ")+" to fetch. Repeatable, and each value may be a list, separated by commas or white space.").PlaceHolder("ID").Envar(kind.IDVariable).Strings()
 	}
 	f.variables = append(f.variables, "COHERE_API_KEY_FILE", keyVariable, "CO_API_URL", "COHERE_DISCOVER")
 	flag("api-key-file", "File with the API key. A changed file is used at the next request. The key itself may be in "+keyVariable+".").PlaceHolder("FILE").Envar("COHERE_API_KEY_FILE").StringVar(&f.keyFile)
