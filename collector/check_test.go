@@ -116,6 +116,24 @@ scrape interval  due a minute  sent a minute  once all are settled  oldest value
 30s              2             2              2                     0s
 1m               1             1              1                     0s
 `},
+		{"batches", "ids: []\n" + "    batches:\n      discover:\n      refresh_interval: 55s\n", `account            search
+embed jobs         0
+requests a scrape  0
+
+scrape interval  due a minute  sent a minute  once all are settled  oldest values
+15s              0             0              0                     0s
+30s              0             0              0                     0s
+1m               0             0              0                     0s
+
+account            search
+batches            500, up to 500 of them discovered
+requests a scrape  1 for the list (for each 1,000 batches there ever were), and 1 for each job that it lacks or tells no billed units of
+
+scrape interval  due a minute  sent a minute  once all are settled  oldest values
+15s              1             1              1                     45s
+30s              1             1              1                     30s
+1m               1             1              1                     0s
+`},
 		{"discover and get", "ids: [a]\ndiscover: {max_jobs: 99}\nfetch: get\nrequests_per_minute: 11\nmax_staleness: 1h\n", `account            search
 embed jobs         100, up to 99 of them discovered
 requests a scrape  100 for the jobs, and 1 a minute for the list
