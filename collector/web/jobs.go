@@ -33,6 +33,7 @@ type (
 		Watched   int
 		Discovers bool
 		Filtered  bool
+		JobsFirst bool // some are asked for, whatever their account
 		One       bool // a job is asked for by its ID
 		Query     string
 		Selects   []selection
@@ -65,6 +66,7 @@ func (o Options) jobsPage(view *collector.Overview, query url.Values) *jobsPage 
 	p := &jobsPage{
 		page: o.newPage(jobsPath, view, all, refresh), Refresh: refresh.Get("refresh"),
 		Watched: len(all), Filtered: len(here) > 0, One: f.value != "", Query: fieldText(query.Get("q")),
+		JobsFirst: f.value != "" || f.status != "" || f.text != "",
 	}
 	p.addCards(view, f)
 	p.addForm(view, query)

@@ -210,6 +210,12 @@ search · batches
 ✓ 2 jobs, all fetched
 2 of 40 requests in the last minute
 Newest values 0 s old, oldest running 0 s`)
+		for query, first := range map[string]bool{"": false, "?kind=batches": false, "?status=failed": true, "?q=ata": true, "?job_id=e-old": true} {
+			text := s.text("/jobs" + query)
+			if strings.Index(text, "Status | Job") < strings.Index(text, "Accounts and budgets") != first {
+				t.Errorf("%s: the jobs come first: %v", query, !first)
+			}
+		}
 		// The form keeps what is chosen, and what else the address says.
 		expect(t, s.open("/jobs?kind=batches&status=failed&q=%22x&refresh=60"), 200, `<option value="batches" selected>`,
 			`<option value="failed" selected>`, `name="q" value="&#34;x"`, `<input type="hidden" name="refresh" value="60">`,
