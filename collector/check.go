@@ -102,11 +102,7 @@ func (c cost) print(w io.Writer) {
 	fmt.Fprint(w, "\nrequests a scrape\t")
 	switch {
 	case c.policy.list:
-		pages := ""
-		if c.resource == batches.resource {
-			pages = " (for each 1,000 batches there ever were)"
-		}
-		fmt.Fprintf(w, "1 for the list%s, and 1 for each job that it lacks or tells no billed units of", pages)
+		fmt.Fprint(w, "1 for each page of the list, and 1 for each job that it lacks or tells no billed units of")
 	case c.policy.discover:
 		fmt.Fprintf(w, "%d for the jobs, and 1 a minute for the list", c.jobs)
 	default:

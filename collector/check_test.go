@@ -90,7 +90,7 @@ warning: scraped every 15s or 30s this is more than the 5 requests a minute that
 `},
 		{"list", "ids: [a, b, c]\nfetch: list\nsettled_interval: 1h\n", `account            search
 embed jobs         3
-requests a scrape  1 for the list, and 1 for each job that it lacks or tells no billed units of
+requests a scrape  1 for each page of the list, and 1 for each job that it lacks or tells no billed units of
 
 scrape interval  due a minute  sent a minute  once all are settled  oldest values
 15s              4             4              0.02                  0s
@@ -99,7 +99,7 @@ scrape interval  due a minute  sent a minute  once all are settled  oldest value
 `},
 		{"list on a small budget", "ids: [a]\nfetch: list\nrequests_per_minute: 0.1\n", `account            search
 embed jobs         1
-requests a scrape  1 for the list, and 1 for each job that it lacks or tells no billed units of
+requests a scrape  1 for each page of the list, and 1 for each job that it lacks or tells no billed units of
 
 scrape interval  due a minute  sent a minute  once all are settled  oldest values
 15s              4             0.1            0.1                   10m
@@ -109,7 +109,7 @@ warning: values are served until they are 5m old (embed_jobs.refresh_interval an
 `},
 		{"discover", "ids: [a]\ndiscover: {max_jobs: 99}\n", `account            search
 embed jobs         100, up to 99 of them discovered
-requests a scrape  1 for the list, and 1 for each job that it lacks or tells no billed units of
+requests a scrape  1 for each page of the list, and 1 for each job that it lacks or tells no billed units of
 
 scrape interval  due a minute  sent a minute  once all are settled  oldest values
 15s              4             4              4                     0s
@@ -127,7 +127,7 @@ scrape interval  due a minute  sent a minute  once all are settled  oldest value
 
 account            search
 batches            500, up to 500 of them discovered
-requests a scrape  1 for the list (for each 1,000 batches there ever were), and 1 for each job that it lacks or tells no billed units of
+requests a scrape  1 for each page of the list, and 1 for each job that it lacks or tells no billed units of
 
 scrape interval  due a minute  sent a minute  once all are settled  oldest values
 15s              1             1              1                     45s
