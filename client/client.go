@@ -133,7 +133,6 @@ func list[T any](ctx context.Context, c *Client, u *url.URL, name string, token 
 	if err := decodeList(body, name, token, func(entry *T) { each(entry, resp) }); err != nil {
 		return failed(resp, body.explain(err))
 	}
-	_, _ = io.CopyN(io.Discard, body, 512) // to its end, so that the connection is used again
 	return nil
 }
 

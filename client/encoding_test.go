@@ -79,6 +79,8 @@ func TestCodings(t *testing.T) {
 		{"the key", cohertest.Encoded(key), other + `"<secret>"`},
 		{"no gzip", cohertest.Encoded("gzip"), "invalid response: gzip: invalid header"},
 		{"cut in the header", coded("gzip", zipped(both)[:5]), "invalid response: unexpected EOF"},
+		{"cut in the checksum", coded("gzip", strings.TrimSuffix(zipped(both), zipped(both)[len(zipped(both))-5:])), "invalid response: unexpected EOF"},
+		{"another checksum", coded("gzip", zipped(both)[:len(zipped(both))-8]+zipped(both[1:])[len(zipped(both[1:]))-8:]), "invalid response: gzip: invalid checksum"},
 		{"spoilt", coded("gzip", zipped(both)[:10]+strings.Repeat("\xff", 20)), "invalid response: flate: corrupt input before offset 1"},
 	} {
 		for name, server := range inMemory {

@@ -1,9 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 )
@@ -94,6 +96,10 @@ func decodeList[T any](r *cappedReader, name string, token *string, each func(*T
 	}
 	if !found {
 		return fmt.Errorf("no %s", name)
+	}
+	// To the end, where a checksum may be; and the connection is used again.
+	if token, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return cmp.Or(err, fmt.Errorf("%v behind the list", token))
 	}
 	return nil
 }

@@ -61,6 +61,8 @@ func TestList(t *testing.T) {
 		{"wrong bracket", `{"embed_jobs":[` + a + `}`, "a", "invalid character '}' after array element"},
 		{"wrong bracket, and more", `{"embed_jobs":[` + a + `}` + strings.Repeat(" ", 64<<10), "a", "invalid character '}' after array element"},
 		{"no comma", `{"embed_jobs":[` + a + ` ` + b + `]}`, "a", "expected comma after array element"},
+		{"text behind it", `{"embed_jobs":[` + a + `]}` + "\n<!-- -->", "a", "invalid character '<' looking for beginning of value"},
+		{"another list behind it", `{"embed_jobs":[` + a + `]}{"embed_jobs":[` + b + `]}`, "a", "{ behind the list"},
 		{"broken job", `{"embed_jobs":[` + a + `,{"job_id":b},` + c + `]}`, "a", "invalid character 'b' looking for beginning of value"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -189,11 +191,12 @@ func TestListLimit(t *testing.T) {
 	n := (limit - len(begin) - len(end)) / len(entry)
 	blanks := limit - len(begin) - len(end) - n*len(entry)
 	for name, tt := range map[string]struct {
-		blanks int
-		text   string
+		blanks, behind int
+		text           string
 	}{
-		"64 MiB": {blanks, ""},
-		"more":   {blanks + 1, "invalid response: too large"},
+		"64 MiB":      {blanks, 0, ""},
+		"more":        {blanks + 1, 1000, "invalid response: too large"},
+		"more blanks": {blanks, 1000, "invalid response: too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := &counter{r: io.MultiReader(
@@ -201,7 +204,7 @@ func TestListLimit(t *testing.T) {
 				&repeater{text: entry, n: n},
 				strings.NewReader(strings.Repeat(" ", tt.blanks)),
 				strings.NewReader(end),
-				&repeater{text: " ", n: 1000},
+				&repeater{text: " ", n: tt.behind},
 			)}
 			c := client.New(parseURL(t, "https://api.cohere.com"), roundTripper(func(req *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body, Request: req}, nil
