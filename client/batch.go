@@ -92,7 +92,7 @@ func (c *Client) Batch(ctx context.Context, id string) (*Batch, error) {
 		if b == nil {
 			return fmt.Errorf("%w: no batch", ErrInvalidResponse)
 		}
-		b.StatusReason = oneLine(b.StatusReason, resp)
+		defer b.tidy(resp)
 		return checkJob(resp, id, "id", b.ID, string(b.Status))
 	})
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *Client) Batches(ctx context.Context, token string, each func(*Batch)) (
 	u.RawQuery = query.Encode()
 	err = list(ctx, c, &u, "batches", &next, func(batch *Batch, resp *http.Response) {
 		if batch.ID != "" && batch.Status != "" {
-			batch.StatusReason = oneLine(batch.StatusReason, resp)
+			batch.tidy(resp)
 			each(batch)
 		}
 	})
@@ -125,10 +125,10 @@ func (c *Client) Batches(ctx context.Context, token string, each func(*Batch)) (
 	return next, nil
 }
 
-// oneLine makes a text of the API fit for a label.
-func oneLine(text string, resp *http.Response) string {
-	if text == "" { // nearly always
-		return ""
+// tidy makes what the API says of a batch fit for labels.
+func (b *Batch) tidy(resp *http.Response) {
+	hideKey(resp, &b.ID, &b.Name, &b.InputDatasetID, &b.OutputDatasetID, &b.Model)
+	if b.StatusReason != "" { // nearly never
+		b.StatusReason = strings.TrimSpace(clean(b.StatusReason, resp))
 	}
-	return strings.TrimSpace(clean(text, resp))
 }

@@ -307,6 +307,24 @@ func TestStatusReasons(t *testing.T) {
 	})
 }
 
+func TestKeyInBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBatches(t, (*cohertest.API).StartInMemory)
+		b.user.UpdateBatch(recordedID, func(b *cohertest.Batch) {
+			b.Raw = strings.NewReplacer(`"nightly-batch`, `"`+key, `"command`, `"`+key).Replace(recordedEntry)
+		})
+		batch := wantRecorded()
+		batch.Name, batch.Model = "<secret>", "<secret>-a-03-2025"
+		batch.InputDatasetID, batch.OutputDatasetID = "<secret>-jsonl-j6v59e", "<secret>-output-b6bsnn"
+		checkBatch(t, "key", b, batch)
+
+		b.user.UpdateBatch(recordedID, func(b *cohertest.Batch) { b.Raw = `{"id":"` + key + `","status":"x"}` })
+		if page, _, err := b.page(t.Context(), ""); err != nil || len(page) != 1 || page[0].ID != "<secret>" {
+			t.Errorf("got %+v, error %v", page, err)
+		}
+	})
+}
+
 func TestBatchAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBatches(t, (*cohertest.API).StartInMemory)

@@ -178,18 +178,36 @@ func message(resp *http.Response) string {
 	return clean(answer.Message, resp)
 }
 
-// clean makes a text of the API fit to be shown: it may repeat the key, which
-// the request that was really sent tells.
+// clean makes a text of the API fit to be shown.
 func clean(text string, resp *http.Response) string {
-	if resp.Request != nil { // not all that stand in for a transport set it
-		authorization := resp.Request.Header.Get("Authorization")
-		_, key, ok := strings.Cut(authorization, " ")
-		if !ok { // no scheme
-			key = authorization
-		}
-		text = hide(strings.TrimSpace(key), text)
+	return cut(printable(hide(sentKey(resp), text)))
+}
+
+// sentKey returns the key of the request that was really sent. The answer may
+// repeat it.
+func sentKey(resp *http.Response) string {
+	if resp.Request == nil { // not all that stand in for a transport set it
+		return ""
 	}
-	return cut(printable(text))
+	authorization := resp.Request.Header.Get("Authorization")
+	_, key, ok := strings.Cut(authorization, " ")
+	if !ok { // no scheme
+		key = authorization
+	}
+	return strings.TrimSpace(key)
+}
+
+// minSecret is the least length of a key that what the API says of jobs is
+// searched for. A shorter one stands for one that a proxy adds.
+const minSecret = 8
+
+// hideKey takes the key out of what the API says of a job.
+func hideKey(resp *http.Response, texts ...*string) {
+	if key := sentKey(resp); len(key) >= minSecret {
+		for _, text := range texts {
+			*text = hide(key, *text)
+		}
+	}
 }
 
 // printable puts blanks in the place of control characters.

@@ -63,6 +63,13 @@ func equalTimes(a, b Optional[time.Time]) bool {
 	return a.Valid == b.Valid && a.Value.Equal(b.Value)
 }
 
+func (j *EmbedJob) hideKey(resp *http.Response) {
+	hideKey(resp, &j.ID, &j.InputDatasetID, &j.Model, &j.Truncate, &j.Name, &j.OutputDatasetID, &j.Meta.APIVersion.Version)
+	for i := range j.Meta.Warnings {
+		hideKey(resp, &j.Meta.Warnings[i])
+	}
+}
+
 // Meta is what a job has used, and of which API version.
 type Meta struct {
 	APIVersion   APIVersion        `json:"api_version"`
@@ -103,6 +110,7 @@ type Tokens struct {
 func (c *Client) EmbedJob(ctx context.Context, id string) (*EmbedJob, error) {
 	job := &EmbedJob{}
 	err := c.get(ctx, c.embedJobs, id, job, func(resp *http.Response) error {
+		defer job.hideKey(resp)
 		return checkJob(resp, id, "job_id", job.ID, string(job.Status))
 	})
 	if err != nil {
@@ -116,8 +124,9 @@ func (c *Client) EmbedJob(ctx context.Context, id string) (*EmbedJob, error) {
 // returns; entries without job_id or status are left out. After an error, of
 // the kinds of EmbedJob's, what was listed is not all.
 func (c *Client) EmbedJobs(ctx context.Context, each func(*EmbedJob)) error {
-	return list(ctx, c, c.embedJobs, "embed_jobs", nil, func(job *EmbedJob, _ *http.Response) {
+	return list(ctx, c, c.embedJobs, "embed_jobs", nil, func(job *EmbedJob, resp *http.Response) {
 		if job.ID != "" && job.Status != "" {
+			job.hideKey(resp)
 			each(job)
 		}
 	})

@@ -226,6 +226,39 @@ func TestSpoiltFields(t *testing.T) {
 	}
 }
 
+// What the API says of a job becomes labels, which a key must not.
+func TestKeyInFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, (*cohertest.API).StartInMemory)
+		b.user.Update(example, func(j *cohertest.Job) {
+			j.Raw = strings.NewReplacer(
+				`": "ds-`, `": "`+key+`, ds-`, `"embed-`, `"embed-`+key, `"END`, `"`+key, `"Customer `, `"`+key+" "+key+" ",
+				`"1.0.0`, `"1.0.`+strings.ReplaceAll(key, "s", `\u0073`), `"warnings": [`, `"warnings": ["`+key+` is old"`,
+			).Replace(exampleJSON)
+		})
+		want := wantExample()
+		want.InputDatasetID, want.OutputDatasetID = "<secret>, ds-1234abcd5678efgh", "<secret>, ds-8765hgfedcba4321"
+		want.Model, want.Truncate, want.Name = "embed-<secret>multilingual-v2.0", "<secret>", "<secret> <secret> Reviews Embedding Job"
+		want.Meta.APIVersion.Version, want.Meta.Warnings = "1.0.<secret>", []string{"<secret> is old"}
+		checkJob(t, "key", b, want)
+
+		b.user.Update(example, func(j *cohertest.Job) { j.Raw = `{"job_id":"` + key + `","status":"complete"}` })
+		if jobs, err := b.list(t.Context()); err != nil || ids(jobs) != "<secret>" {
+			t.Errorf("got %+v, error %v", jobs, err)
+		}
+	})
+}
+
+// A short key is none, but stands for the one that a proxy adds.
+func TestShortKeyInFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, (*cohertest.API).StartInMemory)
+		b.api.AddUser("Review").Add(exampleJob())
+		b.Client = b.as(t, client.StaticKey("Review"))
+		checkJob(t, "short key", b, wantExample())
+	})
+}
+
 // Each field in turn is missing, null, and of every type that is not its own.
 // All the others keep their values.
 func TestFieldByField(t *testing.T) {
