@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -200,6 +201,9 @@ func (w *watch[T]) rewatch() {
 func (w *watch[T]) collect(ctx context.Context, patient bool) (v view) {
 	var suspect *client.Client
 	w.scheduler.Do(func() {
+		if patient { // leaves nothing for later scrapes
+			w.policy.tokens = math.MaxInt
+		}
 		if w.setup.files != nil {
 			w.setup.files.Check()
 		}

@@ -76,6 +76,25 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// There is no later scrape for what the list lacks of settled jobs.
+func TestOnceBesidesTheList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const jobs = 50
+		b := newHarness(t, jobs, func(c *config.Account) { c.EmbedJobs.Fetch, c.EmbedJobs.RequestsPerMinute = config.FetchList, 40 })
+		b.user.ListWithoutMeta(true)
+		for i := range jobs {
+			b.user.Update(fmt.Sprintf("job-%03d", i), func(j *cohertest.Job) { j.Status, j.InputTokens = "complete", 7 })
+		}
+		s, took := b.once(t.Context())
+		if n := strings.Count(s.text(true, "cohere_embed_job_billed_input_tokens"), "\n"); n != jobs {
+			t.Errorf("%d jobs have tokens", n)
+		}
+		if n := len(b.api.Requests()); n != jobs+1 || took != time.Minute {
+			t.Errorf("%d requests in %v", n, took)
+		}
+	})
+}
+
 // It does not wait for ever: not for an API that only refuses, and not when it
 // is told to end. What is known then is there.
 func TestOnceEnds(t *testing.T) {
