@@ -17,11 +17,16 @@ import (
 	"github.com/cohere-exporter/cohere_exporter/collector/schedule"
 )
 
-// keyLimits are what Cohere allows, the greatest first.
-var keyLimits = []struct {
+// keyLimits are what Cohere allows a key for each kind of jobs, the greatest first.
+var keyLimits = map[string][]keyLimit{
+	"embed_jobs": {{50, "a production"}, {5, "a trial"}},
+	"batches":    {{500, "any"}},
+}
+
+type keyLimit struct {
 	perMinute float64
 	key       string
-}{{50, "production"}, {5, "trial"}}
+}
 
 // scrapeIntervals are those that a plan is printed for.
 var scrapeIntervals = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
@@ -138,10 +143,11 @@ func (c cost) warnings() (warnings []string) {
 	}
 
 	var oldest time.Duration
-	over := make([][]string, len(keyLimits))
+	limits := keyLimits[c.resource]
+	over := make([][]string, len(limits))
 	for _, every := range scrapeIntervals {
 		oldest = max(oldest, c.oldest(every))
-		for i, limit := range keyLimits {
+		for i, limit := range limits {
 			if c.limits.PerMinute == 0 && c.due(every) > limit.perMinute {
 				over[i] = append(over[i], model.Duration(every).String())
 				break
@@ -153,9 +159,9 @@ func (c cost) warnings() (warnings []string) {
 		warn("values are served until they are %v old (%s and %s), so jobs will come and go: raise %s to %v, or %s",
 			model.Duration(served), refresh, staleness, staleness, model.Duration(oldest-c.policy.refresh), budget)
 	}
-	for i, limit := range keyLimits {
+	for i, limit := range limits {
 		if len(over[i]) > 0 {
-			warn("scraped every %s this is more than the %v requests a minute that Cohere allows a %s key: set %s, or raise %s",
+			warn("scraped every %s this is more than the %v requests a minute that Cohere allows %s key: set %s, or raise %s",
 				strings.Join(over[i], " or "), limit.perMinute, limit.key, budget, refresh)
 		}
 	}

@@ -153,6 +153,25 @@ scrape interval  due a minute  sent a minute  once all are settled  oldest value
 1m               501           1              1                     8h21m
 warning: values are served until they are 5m old (embed_jobs.refresh_interval and embed_jobs.max_staleness), so jobs will come and go: raise embed_jobs.max_staleness to 8h21m, or embed_jobs.requests_per_minute
 `},
+		{"batches, which any key may ask for more often", "ids: [a]\n    batches:\n      ids: [" + manyIDs(200) + "]\n      requests_per_minute: 0\n", `account            search
+embed jobs         1
+requests a scrape  1
+
+scrape interval  due a minute  sent a minute  once all are settled  oldest values
+15s              4             4              4                     0s
+30s              2             2              2                     0s
+1m               1             1              1                     0s
+
+account            search
+batches            200
+requests a scrape  200
+
+scrape interval  due a minute  sent a minute  once all are settled  oldest values
+15s              800           800            800                   0s
+30s              400           400            400                   0s
+1m               200           200            200                   0s
+warning: scraped every 15s this is more than the 500 requests a minute that Cohere allows any key: set batches.requests_per_minute, or raise batches.refresh_interval
+`},
 		{"two accounts", "ids: [a]\n" + "  - name: research\n    http_client_config: {authorization: {credentials: a}}\n    embed_jobs:\n      ids: [b]\n      requests_per_minute: 0\n", `account            search
 embed jobs         1
 requests a scrape  1
