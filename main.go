@@ -178,7 +178,7 @@ func serve(handler http.Handler, listen *toolkit.FlagConfig, endScrapes func(), 
 	select {
 	case err := <-ended:
 		if *listen.WebSystemdSocket {
-			return fmt.Errorf("--web.systemd-socket: %w", err)
+			return fmt.Errorf("--web.systemd-socket: %w; leave it out, or have systemd pass sockets", err)
 		}
 		return fmt.Errorf("--web.listen-address: %w; choose another", err)
 	case <-ctx.Done():

@@ -291,6 +291,7 @@ func TestProgramRefusesBadUsage(t *testing.T) {
 		{args: "--demo --web.config.file=web.yml", want: "--web.config.file: missing one of key or key_file"},
 		{args: "KEY --web.listen-address=" + taken.Addr().String(), want: "--web.listen-address: listen tcp " + taken.Addr().String() + ": bind: address already in use; choose another"},
 		{args: "KEY --web.listen-address=nonsense", want: "--web.listen-address: listen tcp: address nonsense: missing port in address; choose another"},
+		{args: "KEY --web.systemd-socket", want: "--web.systemd-socket: no socket activation file descriptors found; leave it out, or have systemd pass sockets"},
 	} {
 		t.Run(c.args+" "+c.env, func(t *testing.T) {
 			t.Parallel()
