@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -76,12 +78,16 @@ func ParseBaseURL(s string) (*url.URL, error) {
 	if what := damage(s); what != "" {
 		return nil, fmt.Errorf("%q %s", s, what)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("%q is not a URL", s)
+	}
+	_, portErr := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
+	switch {
 	case u.Scheme != "http" && u.Scheme != "https", !hostName.MatchString(u.Hostname()),
 		u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, fmt.Errorf("%q is not of the form https://host or https://host/path", s)
+	case portErr != nil:
+		return nil, fmt.Errorf("%q holds a port above 65535", s)
 	}
 	if added := addedPath.FindString(u.EscapedPath()); added != "" {
 		return nil, fmt.Errorf("%q holds %s, which every request adds; write %q", s, added, strings.TrimSuffix(u.String(), added))

@@ -107,6 +107,7 @@ func TestRefusedBaseURLs(t *testing.T) {
 		{"https://", `"https://" is not of the form https://host or https://host/path`},
 		{"https:///v1", `"https:///v1" is not of the form https://host or https://host/path`},
 		{"https://:443", `"https://:443" is not of the form https://host or https://host/path`},
+		{"https://api.cohere.com:65536/v", `"https://api.cohere.com:65536/v" holds a port above 65535`},
 		{"https:api.cohere.com", `"https:api.cohere.com" is not of the form https://host or https://host/path`},
 		{`https://"api.cohere.com`, `"https://\"api.cohere.com" is not of the form https://host or https://host/path`},
 		{"https://a<b,c", `"https://a<b,c" is not of the form https://host or https://host/path`},
