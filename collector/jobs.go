@@ -201,9 +201,6 @@ func (w *watch[T]) rewatch() {
 func (w *watch[T]) collect(ctx context.Context, patient bool) (v view) {
 	var suspect *client.Client
 	w.scheduler.Do(func() {
-		if patient { // leaves nothing for later scrapes
-			w.policy.tokens = math.MaxInt
-		}
 		if w.setup.files != nil {
 			w.setup.files.Check()
 		}
@@ -249,7 +246,11 @@ func (w *watch[T]) find(id string) *job[T] { return cmp.Or(w.jobs[id], w.probed[
 
 // Due implements schedule.Source.
 func (w *watch[T]) Due(p schedule.Pass) []schedule.Wish {
-	return plan(&w.list.listKnown, w.known, time.Now(), p, w.policy)
+	policy := w.policy
+	if p.Patient() { // leaves nothing for later scrapes
+		policy.tokens = math.MaxInt
+	}
+	return plan(&w.list.listKnown, w.known, time.Now(), p, policy)
 }
 
 // Prepare implements schedule.Source.

@@ -3,6 +3,9 @@ package schedule
 // Pass is one call of Wait. Its methods need the scheduler's lock.
 type Pass struct{ pass *pass }
 
+// Patient reports whether the pass is one of WaitOut.
+func (p Pass) Patient() bool { return p.pass.patient }
+
 // Allows reports whether a task may be sent for the pass, or is pending: it was
 // neither sent since the oldest overlapping pass began, unless it goes on or a
 // patient pass was refused, nor skipped since this one did.
